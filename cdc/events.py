@@ -1,0 +1,361 @@
+"""The typed events that subscribers receive.
+
+Touches nothing. Events are immutable and cheap: a change keeps a reference to its transaction and its rows
+keep the message's bytes, so that what a handler does not read is never computed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, ClassVar, TypeAlias
+
+from cdc.jsonable import jsonable
+from cdc.lsn import Lsn, Position
+from cdc.relation import Relation
+from cdc.row import Row
+from cdc.tuples import UNCHANGED
+
+__all__ = [
+    "Change",
+    "Delete",
+    "Effect",
+    "Event",
+    "Gap",
+    "Insert",
+    "Message",
+    "RowChange",
+    "Transaction",
+    "Truncate",
+    "Update",
+    "commit_time",
+]
+
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def commit_time(microseconds: int) -> datetime:
+    """The time that pgoutput sends as microseconds since 2000-01-01, as an aware datetime in UTC."""
+    return _POSTGRES_EPOCH + timedelta(microseconds=microseconds)
+
+
+class Effect(StrEnum):
+    """What a change means to one subscriber's view: the row entered it, stayed in it, or left it."""
+
+    ENTER = "ENTER"
+    STAY = "STAY"
+    LEAVE = "LEAVE"
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """The transaction of a change, as its Begin message announces it.
+
+    Attributes:
+        epoch: token of the slot's life.
+        xid: the transaction's 32-bit id.
+        commit_lsn: LSN of its commit record.
+        commit_microseconds: commit time in microseconds since 2000-01-01 UTC.
+    """
+
+    epoch: str
+    xid: int
+    commit_lsn: Lsn
+    commit_microseconds: int
+
+
+class _Placed:
+    """What all events of a transaction share: where they stand and what came before them."""
+
+    __slots__ = ("_ordinal", "_previous", "_transaction")
+
+    _transaction: Transaction
+    _ordinal: int
+    _previous: tuple[Transaction, int] | None
+
+    @property
+    def position(self) -> Position:
+        """The identity of this change."""
+        return Position(self._transaction.epoch, self._transaction.commit_lsn, self._ordinal)
+
+    @property
+    def previous(self) -> Position | None:
+        """The position delivered to this subscription before; None at its start."""
+        if self._previous is None:
+            return None
+        transaction, ordinal = self._previous
+        return Position(transaction.epoch, transaction.commit_lsn, ordinal)
+
+    @property
+    def xid(self) -> int:
+        """The 32-bit id of the transaction that made the change."""
+        return self._transaction.xid
+
+    @property
+    def commit_time(self) -> datetime:
+        """When the transaction committed, by the server's clock; aware, in UTC."""
+        return commit_time(self._transaction.commit_microseconds)
+
+
+class _TableChange(_Placed):
+    """What changes of a table share."""
+
+    __slots__ = ("_relation",)
+
+    _relation: Relation
+    event_type: ClassVar[str]
+
+    @property
+    def relation(self) -> Relation:
+        """The table's description that was in force for this change."""
+        return self._relation
+
+    @property
+    def schema(self) -> str:
+        """Name of the table's schema."""
+        return self._relation.schema
+
+    @property
+    def table(self) -> str:
+        """Name of the table."""
+        return self._relation.table
+
+    def to_dict(self) -> dict[str, Any]:
+        """The change as six keys: schema, table, commit_timestamp, eventType, new, old.
+
+        Values are ready for JSON: times are ISO 8601 in UTC, numeric is a string, `UNCHANGED` cells are
+        left out. `old` is None on INSERT, `new` is None on DELETE, both on TRUNCATE.
+        """
+        return {
+            "schema": self.schema,
+            "table": self.table,
+            "commit_timestamp": self.commit_time.isoformat(),
+            "eventType": self.event_type,
+            "new": None,
+            "old": None,
+        }
+
+    def to_json(self) -> str:
+        """The change as one line of JSON: `to_dict()` with position, key, effect and xid."""
+        more = {"position": str(self.position), "key": None, "effect": None, "xid": self.xid}
+        return json.dumps(self.to_dict() | more)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.schema}.{self.table} at {self.position}>"
+
+
+class RowChange(_TableChange):
+    """An `Insert`, an `Update` or a `Delete`: one row before and after."""
+
+    __slots__ = ("_effect", "_new", "_old")
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        ordinal: int,
+        relation: Relation,
+        old: Row | None,
+        new: Row | None,
+        effect: Effect,
+        previous: tuple[Transaction, int] | None = None,
+    ) -> None:
+        self._transaction = transaction
+        self._ordinal = ordinal
+        self._relation = relation
+        self._old = old
+        self._new = new
+        self._effect = effect
+        self._previous = previous
+
+    def seen_as(self, old: Row | None, new: Row | None, effect: Effect) -> RowChange:
+        """The same change as one subscriber sees it."""
+        return type(self)(self._transaction, self._ordinal, self._relation, old, new, effect)
+
+    @property
+    def old(self) -> Row | None:
+        """The row before: whole under REPLICA IDENTITY FULL, else its key when the server sent it."""
+        return self._old
+
+    @property
+    def new(self) -> Row | None:
+        """The row after; None when it is gone, for this subscriber at least."""
+        return self._new
+
+    @property
+    def effect(self) -> Effect:
+        """ENTER, STAY or LEAVE: what the change means to this subscriber's view."""
+        return self._effect
+
+    @property
+    def key(self) -> Any:
+        """The row's key after the change (before it, when it is gone): a value, or a tuple of several.
+
+        The replica identity's columns in the relation's order; under FULL the primary key's. None when the
+        table has neither.
+        """
+        row = self._new if self._new is not None else self._old
+        return None if row is None else _key_of(self._relation, row)
+
+    @property
+    def old_key(self) -> Any:
+        """The row's key before the change; differs from `key` when the key changed. None on INSERT."""
+        if self.event_type == "INSERT":
+            return None
+        return self.key if self._old is None else _key_of(self._relation, self._old)
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `to_dict` of every change."""
+        return super().to_dict() | {"new": _plain(self._new), "old": _plain(self._old)}
+
+    def to_json(self) -> str:
+        """See `to_json` of every change."""
+        more = {
+            "position": str(self.position),
+            "key": jsonable(self.key),
+            "effect": self._effect.value,
+            "xid": self.xid,
+        }
+        return json.dumps(self.to_dict() | more)
+
+    def apply(self, rows: MutableMapping[Any, Row]) -> None:
+        """Keep `rows`, a mapping from key to row, in step: upsert, drop, key change, TOAST values kept.
+
+        Raises ValueError when the table has no key.
+        """
+        if self._relation.key is None:
+            raise ValueError(f"{self._relation} has no key, so its rows cannot be kept by key")
+        older = None if self.event_type == "INSERT" else rows.pop(self.old_key, None)
+        if self._new is not None:
+            rows[self.key] = self._new if older is None else self._new.filled_from(older)
+
+
+class Insert(RowChange):
+    """A row was inserted (or, for this subscriber, an insert brought it into view)."""
+
+    __slots__ = ()
+    event_type = "INSERT"
+
+
+class Update(RowChange):
+    """A row was updated. The effect says whether it entered, stayed in or left this subscriber's view."""
+
+    __slots__ = ()
+    event_type = "UPDATE"
+
+
+class Delete(RowChange):
+    """A row was deleted."""
+
+    __slots__ = ()
+    event_type = "DELETE"
+
+
+class Truncate(_TableChange):
+    """Every row of a table was removed by TRUNCATE."""
+
+    __slots__ = ("_cascade", "_restart_identity")
+    event_type = "TRUNCATE"
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        ordinal: int,
+        relation: Relation,
+        cascade: bool,
+        restart_identity: bool,
+        previous: tuple[Transaction, int] | None = None,
+    ) -> None:
+        self._transaction = transaction
+        self._ordinal = ordinal
+        self._relation = relation
+        self._cascade = cascade
+        self._restart_identity = restart_identity
+        self._previous = previous
+
+    def seen(self) -> Truncate:
+        """The same change for one more subscriber."""
+        return Truncate(self._transaction, self._ordinal, self._relation, self._cascade, self._restart_identity)
+
+    @property
+    def cascade(self) -> bool:
+        """Whether TRUNCATE … CASCADE was said."""
+        return self._cascade
+
+    @property
+    def restart_identity(self) -> bool:
+        """Whether TRUNCATE … RESTART IDENTITY was said."""
+        return self._restart_identity
+
+    def apply(self, rows: MutableMapping[Any, Row]) -> None:
+        """Empty `rows`."""
+        rows.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A logical message, written by `pg_logical_emit_message`.
+
+    Attributes:
+        prefix: its prefix.
+        content: its bytes.
+        transactional: whether it belongs to a transaction.
+        lsn: where it stands in the WAL.
+        position: its position when it is transactional, else None.
+    """
+
+    prefix: str
+    content: bytes
+    transactional: bool
+    lsn: Lsn
+    position: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Changes may be missing here: what follows does not continue what came before.
+
+    Attributes:
+        reason: why, in words.
+        last: position of the last change that is known to have been delivered; None when nothing is known.
+        previous: the position delivered before to this subscription; None at its start.
+    """
+
+    reason: str
+    last: Position | None = None
+    previous: Position | None = None
+
+
+Change: TypeAlias = Insert | Update | Delete | Truncate
+"""A change of a table."""
+
+Event: TypeAlias = Insert | Update | Delete | Truncate | Gap
+"""What a handler receives."""
+
+
+def _key_of(relation: Relation, row: Row) -> Any:
+    if relation.key is None:
+        return None
+    columns, cells = relation.columns, row.cells
+    values = tuple(_decoded(columns[index].decode, cells[index]) for index in relation.key)
+    return values[0] if len(values) == 1 else values
+
+
+def _decoded(decode: Any, cell: Any) -> Any:
+    """The value of a cell; its text when it cannot be decoded, so that one cell does not lose the event."""
+    if not isinstance(cell, bytes):
+        return cell
+    try:
+        return decode(cell)
+    except ValueError:
+        return cell.decode("utf-8", "replace")
+
+
+def _plain(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    decoders, cells = row.shape.decoders, row.cells
+    pairs = ((name, _decoded(decoders[index], cells[index])) for name, index in row.shape.columns.items())
+    return {name: jsonable(value) for name, value in pairs if value is not UNCHANGED}

@@ -1,0 +1,96 @@
+"""What a Relation message says of a table, with the callable that decodes each column's cells.
+
+Touches nothing. The manual: "Logical Replication Message Formats", Relation. A relation holds for the
+connection (and, for streamed transactions, the transaction) on which its message arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+__all__ = ["Column", "Decode", "Relation", "Shape"]
+
+Decode: TypeAlias = Callable[[bytes], object]
+"""Turns the text of a cell into a Python object. Raises ValueError when the text is not of its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a relation.
+
+    Attributes:
+        name: the column's name.
+        type_oid: OID of its type in pg_type.
+        type_modifier: atttypmod, -1 for none.
+        in_identity: whether it belongs to the replica identity (under FULL, every column does).
+        decode: turns a cell's text into a Python object.
+    """
+
+    name: str
+    type_oid: int
+    type_modifier: int
+    in_identity: bool
+    decode: Decode = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The columns that a row shows.
+
+    Attributes:
+        columns: column name to its index in the tuple, in the relation's order.
+        decoders: for each cell of the tuple, what turns its text into a Python object.
+        absent: indices of cells that the server does not send in such a tuple (it writes NULL there).
+    """
+
+    columns: dict[str, int]
+    decoders: tuple[Decode, ...]
+    absent: tuple[int, ...]
+
+    def without(self, hidden: frozenset[str]) -> Shape:
+        """The same shape without the columns named in `hidden`."""
+        kept = {name: index for name, index in self.columns.items() if name not in hidden}
+        return Shape(kept, self.decoders, self.absent)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A published table as its Relation message describes it.
+
+    Attributes:
+        oid: OID of the table (of the partition root when the publication says so).
+        schema: name of its schema.
+        table: its name.
+        replica_identity: `"d"` default, `"n"` nothing, `"f"` full, `"i"` index, as in pg_class.
+        columns: the published columns, in order.
+        key: indices of the columns that identify a row, in order; None when the table has no key.
+        whole: the shape of a row with all columns.
+        identity: the shape of an old row that carries the replica identity's columns only.
+    """
+
+    oid: int
+    schema: str
+    table: str
+    replica_identity: str
+    columns: tuple[Column, ...]
+    key: tuple[int, ...] | None
+    whole: Shape = field(init=False, repr=False, compare=False)
+    identity: Shape = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        decoders = tuple(column.decode for column in self.columns)
+        every = {column.name: index for index, column in enumerate(self.columns)}
+        named = {column.name: index for index, column in enumerate(self.columns) if column.in_identity}
+        absent = tuple(index for index, column in enumerate(self.columns) if not column.in_identity)
+        object.__setattr__(self, "whole", Shape(every, decoders, ()))
+        object.__setattr__(self, "identity", Shape(named, decoders, absent))
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether old rows arrive whole (REPLICA IDENTITY FULL)."""
+        return self.replica_identity == "f"

@@ -1,0 +1,111 @@
+"""A row of a table, read-only, split and decoded when it is read.
+
+Touches nothing. A row keeps the message's bytes; the first read splits them into cells, and each read of a
+column turns that one cell into a Python object. A subscriber that looks at two of forty columns pays for two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cdc.relation import Shape
+from cdc.tuples import UNCHANGED, Cell, split
+
+__all__ = ["Row"]
+
+
+class Row(Mapping[str, Any]):
+    """A read-only mapping from column name to value.
+
+    None is NULL. `UNCHANGED` is a TOAST value that the server did not send. A column that the row does not
+    carry (outside the replica identity of an old row, or hidden from the subscriber) raises KeyError.
+    """
+
+    __slots__ = ("_cells", "_data", "_offset", "_older", "_shape")
+
+    def __init__(self, shape: Shape, data: bytes, offset: int, older: Row | None = None) -> None:
+        """A row of the TupleData at `offset` of `data`; `older`, a whole old row, restores unsent values."""
+        self._shape = shape
+        self._data = data
+        self._offset = offset
+        self._older = older
+        self._cells: Sequence[Cell] | None = None
+
+    @classmethod
+    def of_cells(cls, shape: Shape, cells: Sequence[Cell]) -> Row:
+        """A row of cells that are split already."""
+        row = cls(shape, b"", 0)
+        row._cells = cells
+        return row
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """Every cell of the tuple, in the relation's order, also those that the row does not show.
+
+        A cell that the server did not send is `UNCHANGED`, whatever it wrote in its place.
+        """
+        cells = self._cells
+        return self._split() if cells is None else cells
+
+    @property
+    def shape(self) -> Shape:
+        """The columns that the row shows."""
+        return self._shape
+
+    def __getitem__(self, name: str) -> Any:
+        index = self._shape.columns[name]
+        cells = self._cells
+        if cells is None:
+            cells = self._split()
+        cell = cells[index]
+        if isinstance(cell, bytes):
+            try:
+                return self._shape.decoders[index](cell)
+            except ValueError as error:
+                raise ValueError(f"column {name!r} cannot be decoded ({error}); row.text({name!r}) has its text") from None
+        return cell
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shape.columns)
+
+    def __len__(self) -> int:
+        return len(self._shape.columns)
+
+    def text(self, name: str) -> str | None:
+        """The server's own text of a column, None for NULL. Raises ValueError for `UNCHANGED`."""
+        cell = self.cells[self._shape.columns[name]]
+        if cell is None:
+            return None
+        if isinstance(cell, bytes):
+            return cell.decode()
+        raise ValueError(f"column {name!r} is UNCHANGED: the server did not send it")
+
+    def shown_as(self, shape: Shape) -> Row:
+        """The same row with the columns of another shape."""
+        return Row.of_cells(shape, self.cells)
+
+    def filled_from(self, older: Row) -> Row:
+        """This row with each `UNCHANGED` cell taken, by column name, from an older version of it."""
+        unsent = [(name, index) for name, index in self._shape.columns.items() if self.cells[index] is UNCHANGED]
+        if not unsent:
+            return self
+        cells = list(self.cells)
+        for name, index in unsent:
+            if name in older._shape.columns:
+                cells[index] = older.cells[older._shape.columns[name]]
+        return Row.of_cells(self._shape, cells)
+
+    def _split(self) -> Sequence[Cell]:
+        cells = split(self._data, self._offset)[0]
+        for index in self._shape.absent:
+            cells[index] = UNCHANGED
+        if self._older is not None:
+            older = self._older.cells
+            cells = [older[index] if cell is UNCHANGED else cell for index, cell in enumerate(cells)]
+            self._older = None
+        self._cells = cells
+        return cells
+
+    def __repr__(self) -> str:
+        return f"Row({', '.join(f'{name}={self[name]!r}' for name in self)})"
