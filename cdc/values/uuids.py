@@ -1,0 +1,40 @@
+"""Cells of type uuid, and their equality.
+
+Pure: no I/O, no clock. The manual: "Data Types", UUID Type.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+from cdc.values.equality import Equality, quoted, wrong_type
+
+__all__ = ["UUIDS", "uuid_of"]
+
+# As the server reads it: upper case, braces, and a hyphen after any group of four digits or none.
+# uuid.UUID would take more, such as `urn:uuid:` and hyphens anywhere.
+_FORM = re.compile(r"(\{)?(?:[0-9a-fA-F]{4}-?){7}[0-9a-fA-F]{4}(?(1)\})")
+
+
+def uuid_of(cell: bytes) -> UUID:
+    """The UUID of a cell. Raises ValueError when it is none."""
+    return UUID(cell.decode())
+
+
+def _from_text(text: str) -> bytes:
+    if not _FORM.fullmatch(text):
+        raise ValueError(f"{quoted(text)} is not a uuid")
+    digits = text.strip("{}").replace("-", "").lower()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])).encode()
+
+
+def _from_python(value: object) -> bytes:
+    if isinstance(value, UUID):
+        return str(value).encode()
+    if isinstance(value, str):
+        return _from_text(value)
+    raise wrong_type("a UUID or its text", value)
+
+
+UUIDS = Equality(None, _from_text, _from_python)
