@@ -1,0 +1,70 @@
+"""Change data capture for PostgreSQL inside your own Python process.
+
+A consumer reads a replication slot, decodes pgoutput, decides row-level security, and hands typed events to
+handlers and caches. Start at `Consumer` or `AsyncConsumer`.
+"""
+
+from __future__ import annotations
+
+from cdc.cache import Cache
+from cdc.consumer import AsyncConsumer, Consumer
+from cdc.errors import (
+    CdcError,
+    ConfigurationError,
+    ConnectionFailed,
+    DecodeError,
+    GapError,
+    HandlerError,
+    NotYetVisible,
+    SlotError,
+    SubscriptionError,
+    UnsupportedMessage,
+)
+from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Message, Truncate, Update
+from cdc.health import Colour, Health, Status
+from cdc.lsn import Lsn, Position
+from cdc.reconnect import Backoff
+from cdc.rls import Subject
+from cdc.row import Row
+from cdc.server import current_lsn
+from cdc.subscription import Subscription
+from cdc.tuples import UNCHANGED
+
+__all__ = [
+    "UNCHANGED",
+    "AsyncConsumer",
+    "Backoff",
+    "Cache",
+    "CdcError",
+    "Change",
+    "Colour",
+    "ConfigurationError",
+    "ConnectionFailed",
+    "Consumer",
+    "DecodeError",
+    "Delete",
+    "Effect",
+    "Event",
+    "Gap",
+    "GapError",
+    "HandlerError",
+    "Health",
+    "Insert",
+    "Lsn",
+    "Message",
+    "NotYetVisible",
+    "Position",
+    "Row",
+    "SlotError",
+    "Status",
+    "Subject",
+    "Subscription",
+    "SubscriptionError",
+    "Truncate",
+    "UnsupportedMessage",
+    "Update",
+    "__version__",
+    "current_lsn",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,226 @@
+"""Admission: whether a subscription can be had on this server, and what it sees of a relation.
+
+May use everything below the loop. `check` asks the catalog, once, when somebody subscribes; `view` asks
+nothing, so that it can run at a relation's place in the stream. Whatever cannot be decided for a subject is
+denied with its reason; whatever cannot be delivered to a trusted subscriber is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from cdc.cache import Cache
+from cdc.catalog import load_types, primary_key, relation_message
+from cdc.errors import SubscriptionError
+from cdc.filters import compile_filter
+from cdc.log import log
+from cdc.pgoutput import RelationMessage
+from cdc.predicate import Predicate, every
+from cdc.publication import Publication, read_publications
+from cdc.relation import Relation
+from cdc.rights import load_rights
+from cdc.rls import Decision, Subject, TableRights, decide
+from cdc.stream import describe
+from cdc.subscription import OPERATIONS, Subscription
+from cdc.values import Types
+from cdc.view import View
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """Knows the publications, types and rights of one server.
+
+    Args:
+        connection: an ordinary connection to the slot's own server.
+        publications: names of the publications that are streamed.
+        caches: the caches, by the subscription that clears them.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], publications: Sequence[str], caches: Mapping[Subscription, Cache]
+    ) -> None:
+        self._connection = connection
+        self._names = tuple(publications)
+        self._types = Types()
+        self._rights: dict[tuple[int, str], TableRights | None] = {}
+        self._caches = caches
+        read_publications(connection, self._names)
+
+    def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
+        """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
+        relation = self._published(subscription, cache is not None)
+        if cache is not None:
+            self._bind_cache(cache, relation)
+        if subscription.subject is not None:
+            self._load_rights(relation.oid, subscription.subject.role)
+        predicate, decision = self._judge(subscription, relation)
+        if decision is not None and decision.unsupported:
+            _refuse(relation, decision)
+        if predicate is not None and not subscription.accept_undecided:
+            _check_identity(subscription, relation, predicate)
+        subscription.denied = decision.denied if decision is not None else None
+
+    def relation(self, message: RelationMessage, roles: Iterable[str]) -> Relation:
+        """The relation of a Relation message, with types, key and rights from the catalog."""
+        for role in roles:
+            self._load_rights(message.oid, role)
+        return self._describe(message)
+
+    def view(self, subscription: Subscription, relation: Relation) -> View:
+        """What the subscription sees of the relation, by what is known already.
+
+        A subject whose rights or filter cannot be applied any more is denied; for a trusted subscriber that
+        raises SubscriptionError.
+        """
+        cache = self._caches.get(subscription)
+        if cache is not None:
+            self._bind_cache(cache, relation)
+        try:
+            predicate, decision = self._judge(subscription, relation)
+        except SubscriptionError as error:
+            if subscription.subject is None:
+                raise
+            return _deny(subscription, relation, str(error))
+        if decision is None:
+            return View(subscription, relation, predicate)
+        subscription.denied = decision.denied
+        return View(subscription, relation, predicate, decision.hidden, denied=decision.denied is not None)
+
+    def refresh_rights(self) -> bool:
+        """Read all rights again; True when any of them changed."""
+        before = dict(self._rights)
+        for oid, role in before:
+            self._load_rights(oid, role)
+        return self._rights != before
+
+    def _published(self, subscription: Subscription, for_cache: bool) -> Relation:
+        """The relation as it would be sent now. Raises SubscriptionError when it is not published."""
+        schema, table = subscription.schema, subscription.table
+        publications = [
+            publication
+            for publication in read_publications(self._connection, self._names)
+            if (schema, table) in publication.tables
+        ]
+        message = relation_message(self._connection, self._names, schema, table)
+        if not publications or schema == "cdc":
+            raise self._unpublished(schema, table)
+        _check_operations(subscription, publications, for_cache)
+        return self._describe(message)
+
+    def _unpublished(self, schema: str, table: str) -> SubscriptionError:
+        publication = sql.Identifier(self._names[0]).as_string(self._connection)
+        name = sql.Identifier(schema, table).as_string(self._connection)
+        listed = ", ".join(repr(name) for name in self._names)
+        return SubscriptionError(
+            f"table {schema}.{table} is not in publication {listed}: run `cdc setup --publication "
+            f"{self._names[0]} --table {schema}.{table}`, or as its owner `ALTER PUBLICATION {publication} "
+            f"ADD TABLE {name}`"
+        )
+
+    def _describe(self, message: RelationMessage) -> Relation:
+        missing = self._types.missing(column.type_oid for column in message.columns)
+        if missing:
+            self._types.add(load_types(self._connection, missing))
+        keys = primary_key(self._connection, message.oid) if message.replica_identity == "f" else []
+        return describe(message, self._types, keys)
+
+    def _load_rights(self, oid: int, role: str) -> None:
+        """Remember the rights of a role on a table; None when they cannot be read, which denies."""
+        try:
+            self._rights[oid, role] = load_rights(self._connection, oid, role)
+        except SubscriptionError:
+            known = (oid, role) in self._rights
+            self._rights[oid, role] = None
+            if not known:
+                raise
+
+    def _judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
+        """Filter and policies as one predicate (None sees everything), and the decision of the policies."""
+        predicates = []
+        if subscription.filter is not None:
+            predicates.append(compile_filter(subscription.filter, relation, self._types))
+        if subscription.subject is None:
+            return (predicates[0] if predicates else None), None
+        decision = self._decide(relation, subscription.subject)
+        _check_hidden(relation, predicates, decision)
+        if not decision.exempt or decision.denied is not None:
+            predicates.append(decision.predicate)
+        return (every(predicates) if predicates else None), decision
+
+    def _decide(self, relation: Relation, subject: Subject) -> Decision:
+        rights = self._rights.get((relation.oid, subject.role))
+        if rights is None:
+            raise SubscriptionError(f"the rights of role {subject.role!r} on {relation} are not known: does it exist?")
+        return decide(rights, relation, self._types, subject)
+
+    def _bind_cache(self, cache: Cache, relation: Relation) -> None:
+        equalities = []
+        for column in cache.by or ():
+            if column not in relation.whole.columns:
+                listed = ", ".join(relation.whole.columns)
+                raise SubscriptionError(f"{relation} has no published column {column!r}; it has {listed}")
+            oid = relation.columns[relation.whole.columns[column]].type_oid
+            equality = self._types.equality(oid)
+            if equality is None:
+                raise SubscriptionError(f"{relation}: a {self._types.name(oid)} column cannot be a key: {column!r}")
+            equalities.append(equality)
+        cache.bind(tuple(equalities))
+
+
+def _refuse(relation: Relation, decision: Decision) -> None:
+    found = "; ".join(f"policy {problem.policy!r}: {problem.construct}" for problem in decision.unsupported)
+    raise SubscriptionError(
+        f"{relation} has policies that cdc cannot decide: {found}. Rewrite them, or subscribe without a subject "
+        "in code that may see every row. `cdc policies` lists all of them"
+    )
+
+
+def _deny(subscription: Subscription, relation: Relation, reason: str) -> View:
+    log.warning("subscription.denied", table=str(relation), reason=reason)
+    subscription.denied = reason
+    return View(subscription, relation, denied=True)
+
+
+def _check_operations(subscription: Subscription, publications: list[Publication], for_cache: bool) -> None:
+    """Refuse what the publications never send; a cache needs everything."""
+    table = (subscription.schema, subscription.table)
+    name = ".".join(table)
+    published = frozenset(operation.upper() for each in publications for operation in each.operations)
+    missing = OPERATIONS - published if for_cache else subscription.operations - published
+    listed = ", ".join(publication.name for publication in publications)
+    if missing and (for_cache or subscription.operations != OPERATIONS):
+        raise SubscriptionError(
+            f"publication {listed} does not publish {', '.join(sorted(missing))} of {name}: "
+            f"`ALTER PUBLICATION … SET (publish = 'insert, update, delete, truncate')`"
+        )
+    if for_cache and all(table in publication.filtered for publication in publications):
+        raise SubscriptionError(
+            f"publication {listed} filters the rows of {name}, so a cache would miss changes: "
+            f"publish the table without WHERE"
+        )
+
+
+def _check_identity(subscription: Subscription, relation: Relation, predicate: Predicate) -> None:
+    """Refuse updates and deletes whose old row would not show what the predicate reads."""
+    if not subscription.operations & {"UPDATE", "DELETE"}:
+        return
+    unsent = [relation.columns[index].name for index in sorted(predicate.columns & set(relation.identity.absent))]
+    if unsent:
+        raise SubscriptionError(
+            f"updates and deletes of {relation} cannot be judged: the old row comes without {', '.join(unsent)}. "
+            f'Run `ALTER TABLE "{relation.schema}"."{relation.table}" REPLICA IDENTITY FULL`, or pass '
+            "accept_undecided=True to go without the changes that cannot be judged"
+        )
+
+
+def _check_hidden(relation: Relation, filters: list[Predicate], decision: Decision) -> None:
+    """A filter on a column that the subject may not read would tell its values."""
+    for predicate in filters:
+        hidden = [relation.columns[i].name for i in predicate.columns if relation.columns[i].name in decision.hidden]
+        if hidden:
+            raise SubscriptionError(f"the filter reads {', '.join(hidden)} of {relation}, which the role may not read")

@@ -1,0 +1,119 @@
+"""What the catalog says of tables and types, as of now.
+
+May import psycopg. pgoutput sends OIDs; names, keys and the make of user-defined types are in the catalog.
+The catalog is newer than the stream, so what it says is checked against the Relation message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import errors
+
+from cdc.errors import SubscriptionError
+from cdc.pgoutput import RelationColumn, RelationMessage
+from cdc.values import TypeInfo
+
+__all__ = ["load_types", "primary_key", "relation_message", "table_name"]
+
+_TYPES = """
+WITH RECURSIVE wanted(oid) AS (
+    SELECT unnest(%s::oid[])
+    UNION
+    SELECT part.oid FROM wanted JOIN pg_catalog.pg_type t ON t.oid = wanted.oid,
+    LATERAL (VALUES (t.typbasetype), (CASE WHEN t.typcategory = 'A' THEN t.typelem END)) AS part(oid)
+    WHERE part.oid <> 0
+)
+SELECT t.oid, n.nspname, t.typname, t.typtype::text,
+       CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END, t.typbasetype, t.typdelim::text
+FROM wanted JOIN pg_catalog.pg_type t USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+"""
+_KEY = """
+SELECT a.attname FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+WHERE i.indrelid = %s AND i.indisprimary ORDER BY a.attnum
+"""
+_TABLE = """
+SELECT c.oid, n.nspname, c.relname, c.relreplident::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname = %s AND c.relname = %s
+"""
+_IDENTITY = """
+SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] FROM pg_catalog.pg_index i
+WHERE i.indrelid = %s AND CASE %s WHEN 'i' THEN i.indisreplident WHEN 'd' THEN i.indisprimary ELSE false END
+"""
+_COLUMNS = """
+SELECT a.attnum, a.attname, a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+_PUBLISHED = """
+SELECT attname FROM pg_catalog.pg_publication_tables p, unnest(p.attnames) AS attname
+WHERE p.pubname = ANY(%s) AND p.schemaname = %s AND p.tablename = %s
+"""
+_STORED = "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND attgenerated = ''"
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    oid: int
+    schema: str
+    table: str
+    identity: str
+
+
+def load_types(connection: psycopg.Connection[Any], oids: Collection[int]) -> list[TypeInfo]:
+    """The types of these OIDs with the bases of domains and the elements of arrays."""
+    return [TypeInfo(*row) for row in connection.execute(_TYPES, (list(oids),)).fetchall()]
+
+
+def primary_key(connection: psycopg.Connection[Any], oid: int) -> list[str]:
+    """Names of the primary key's columns, in the table's order; empty when there is none."""
+    return [name for (name,) in connection.execute(_KEY, (oid,)).fetchall()]
+
+
+def table_name(name: str) -> tuple[str, str]:
+    """Schema and table of `table` or `schema.table`; the schema defaults to public."""
+    schema, _, table = name.rpartition(".")
+    if not table:
+        raise SubscriptionError(f"{name!r} is not the name of a table; write wells or public.wells")
+    return schema or "public", table
+
+
+def relation_message(
+    connection: psycopg.Connection[Any], publications: Collection[str], schema: str, table: str
+) -> RelationMessage:
+    """The Relation message that the server would send for a table now, so that a subscription can be checked."""
+    row = connection.execute(_TABLE, (schema, table)).fetchone()
+    if row is None:
+        raise SubscriptionError(f"there is no table {schema}.{table}; names are case-sensitive here")
+    found = _Table(*row)
+    keys = _identity(connection, found)
+    sent = _sent(connection, publications, found)
+    rows = connection.execute(_COLUMNS, (found.oid,)).fetchall()
+    columns = tuple(
+        RelationColumn(name, type_oid, modifier, found.identity == "f" or number in keys)
+        for number, name, type_oid, modifier in rows
+        if name in sent
+    )
+    return RelationMessage(found.oid, found.schema, found.table, found.identity, columns)
+
+
+def _identity(connection: psycopg.Connection[Any], table: _Table) -> set[int]:
+    row = connection.execute(_IDENTITY, (table.oid, table.identity)).fetchone()
+    return set() if row is None else set(row[0])
+
+
+def _sent(connection: psycopg.Connection[Any], publications: Collection[str], table: _Table) -> set[str]:
+    """Names of the columns that are sent: those listed (15 and later), without generated ones before 18."""
+    try:
+        rows = connection.execute(_PUBLISHED, (list(publications), table.schema, table.table)).fetchall()
+    except errors.UndefinedColumn:
+        rows = connection.execute(_STORED, (table.oid,)).fetchall()
+    names = {name for (name,) in rows}
+    if connection.info.server_version >= 180000:
+        return names
+    stored = {name for (name,) in connection.execute(_STORED, (table.oid,)).fetchall()}
+    return names & stored

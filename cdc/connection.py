@@ -1,0 +1,223 @@
+"""Connections to PostgreSQL: the replication connection, and ordinary ones beside it.
+
+May import psycopg. The replication connection is psycopg's libpq wrapper: libpq gives TLS, authentication,
+service files and several hosts. libpq allows one thread at a time in a connection, so a mutex is held round
+every call; the loop reads on its thread while a ticker sends status updates from another.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import Any
+
+import psycopg
+from psycopg import conninfo, pq
+
+from cdc.errors import CdcError, ConfigurationError, ConnectionFailed
+
+__all__ = ["ReplicationConnection", "connect", "connection_string", "failure"]
+
+_SETTINGS = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+}
+"""The text form of values depends on these; they are fixed, so that a value reads the same everywhere."""
+
+_USERS_FAULT = re.compile(
+    r"password authentication failed|no pg_hba\.conf entry|(role|database) \".*\" does not exist"
+    r"|permission denied|no password supplied|invalid connection option|SSL is not enabled",
+)
+
+
+def connection_string(dsn: str, **more: str | None) -> str:
+    """`dsn` with further parameters, as libpq's key=value form. Raises ConfigurationError for a bad DSN."""
+    try:
+        given = conninfo.conninfo_to_dict(dsn)
+    except psycopg.Error as error:
+        raise ConfigurationError(
+            f"the DSN cannot be read: {_first_line(error)}; one looks like postgresql://user@host:5432/database"
+        ) from None
+    parameters: dict[str, Any] = {"application_name": "cdc", "connect_timeout": "10"}
+    parameters.update(given)
+    parameters.update(more)
+    return conninfo.make_conninfo(**parameters)
+
+
+def connect(dsn: str, **parameters: Any) -> psycopg.Connection[Any]:
+    """An ordinary connection in autocommit mode, with the settings that fix the text form of values.
+
+    Row-level security is off in it, which makes a read raise instead of silently showing fewer rows.
+    """
+    text = connection_string(dsn)
+    try:
+        connection = psycopg.connect(text, autocommit=True, **parameters)
+    except psycopg.Error as error:
+        raise failure(str(error)) from None
+    for name, value in _SETTINGS.items():
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+    connection.execute("SET row_security = off")
+    return connection
+
+
+def failure(text: str) -> CdcError:
+    """The error for a connection that the server or the network refused with `text`."""
+    line = _first_line(text)
+    if "unsupported startup parameter" in text or ("replication" in text and "pooler" in text.lower()):
+        return ConfigurationError(
+            f"this is a connection pooler, not PostgreSQL: {line}. A pooler does not pass replication "
+            "connections; point the DSN at the server itself (often port 5432 instead of 6432 or 6543)"
+        )
+    if _USERS_FAULT.search(text):
+        return ConfigurationError(f"the server refuses the connection: {line}. Check user, password and database")
+    return ConnectionFailed(f"cannot connect to the server: {line}. Is it running, and are host and port right?")
+
+
+def _first_line(text: object) -> str:
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else "no message"
+
+
+class ReplicationConnection:
+    """One conversation with a walsender.
+
+    Every method may be called from any thread. `frames` and `read` never wait.
+
+    Attributes:
+        process_id: process id of the walsender, as `active_pid` of the slot shows it.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        text = connection_string(dsn, replication="database")
+        self._mutex = threading.Lock()
+        self._over = False
+        # psycopg connects without blocking other threads, tries every host and keeps connect_timeout; from
+        # then on libpq is used directly.
+        try:
+            self._connection = psycopg.connect(text, autocommit=True)
+        except psycopg.Error as error:
+            raise failure(str(error)) from None
+        self._pgconn = self._connection.pgconn
+        self.process_id = self._pgconn.backend_pid
+        for name, value in _SETTINGS.items():
+            self.query(f"SET {name} = '{value}'")
+
+    @property
+    def host(self) -> tuple[str, str, str]:
+        """Host, its address and port of the very server that this connection reached."""
+        pgconn = self._pgconn
+        return pgconn.host.decode(), pgconn.hostaddr.decode(), pgconn.port.decode()
+
+    def fileno(self) -> int:
+        """The socket, to wait on. Raises ConnectionFailed when it is closed."""
+        try:
+            return self._pgconn.socket
+        except psycopg.OperationalError:
+            raise ConnectionFailed("the replication connection is closed") from None
+
+    def query(self, command: str) -> list[tuple[str | None, ...]]:
+        """Run one command before streaming starts; its rows as text.
+
+        Raises psycopg.Error with the server's SQLSTATE.
+        """
+        with self._mutex:
+            result = self._pgconn.exec_(command.encode())
+        if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_BOTH):
+            return [_texts(result, row) for row in range(result.ntuples)]
+        raise _error(result)
+
+    def start(self, command: str) -> None:
+        """Run START_REPLICATION; from then on there are frames."""
+        self.query(command)
+        self._pgconn.nonblocking = 1
+
+    def frames(self, limit: int) -> list[memoryview]:
+        """Up to `limit` frames that have arrived; empty when more has to be read first.
+
+        Raises ConnectionFailed, or the server's error, when the stream has ended and all was taken.
+        """
+        taken: list[memoryview] = []
+        take = self._pgconn.get_copy_data
+        with self._mutex:
+            while not self._over and len(taken) < limit:
+                try:
+                    size, data = take(1)
+                except psycopg.OperationalError as error:
+                    raise ConnectionFailed(f"the stream broke: {_first_line(error)}") from None
+                if size == 0:
+                    return taken
+                self._over = size < 0
+                if not self._over:
+                    taken.append(data)
+            if self._over and not taken:
+                raise self._ended()
+        return taken
+
+    def read(self) -> None:
+        """Read from the socket what is there. Raises ConnectionFailed when the connection is lost."""
+        with self._mutex:
+            try:
+                self._pgconn.consume_input()
+            except psycopg.OperationalError as error:
+                raise ConnectionFailed(f"the connection was lost: {_first_line(error)}") from None
+
+    def send(self, data: bytes) -> None:
+        """Send one CopyData frame; what the socket does not take now goes out with a later call."""
+        with self._mutex:
+            try:
+                self._pgconn.put_copy_data(data)
+                self._pgconn.flush()
+            except psycopg.OperationalError as error:
+                raise ConnectionFailed(f"the connection was lost: {_first_line(error)}") from None
+
+    def end(self, patience: float) -> None:
+        """Say CopyDone and read until the server says it too, at most `patience` seconds; frames are dropped.
+
+        What was received before and not confirmed comes again from the slot.
+        """
+        with self._mutex:
+            self._pgconn.put_copy_end()
+            self._pgconn.flush()
+        deadline = time.monotonic() + patience
+        try:
+            while time.monotonic() < deadline:
+                self.read()
+                if not self.frames(1000):
+                    time.sleep(0.002)
+        except (ConnectionFailed, psycopg.Error):
+            return  # The stream is over, which is what was asked for.
+
+    def close(self) -> None:
+        """Close the connection; the server notices at once. Idempotent."""
+        with self._mutex:
+            self._connection.close()
+
+    def _ended(self) -> Exception:
+        """Why the server ended the stream: its error, or a plain end when it shuts down."""
+        result = self._pgconn.get_result()
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            return _error(result)
+        return ConnectionFailed("the server ended the stream")
+
+
+def _texts(result: pq.abc.PGresult, row: int) -> tuple[str | None, ...]:
+    cells = (result.get_value(row, column) for column in range(result.nfields))
+    return tuple(None if cell is None else cell.decode() for cell in cells)
+
+
+def _error(result: pq.abc.PGresult) -> Exception:
+    """The psycopg error class of a failed result; a result without SQLSTATE comes from libpq: the network."""
+    sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
+    message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message).decode("utf-8", "replace")
+    if sqlstate is None:
+        return ConnectionFailed(f"the connection was lost: {_first_line(message)}")
+    try:
+        kind: type[psycopg.Error] = psycopg.errors.lookup(sqlstate.decode())
+    except KeyError:
+        kind = psycopg.DatabaseError
+    return kind(message)

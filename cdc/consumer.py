@@ -1,0 +1,355 @@
+"""The consumers: what a program holds, one for threads and one for asyncio.
+
+The constructor does no I/O; entering, `run` and `start` connect and check the subscriptions made before. Both
+run the same loop and differ in how they wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from cdc.cache import Cache, Counters, Load
+from cdc.consuming import Consuming
+from cdc.errors import ConfigurationError
+from cdc.log import log
+from cdc.lsn import Lsn
+from cdc.rls import Subject
+from cdc.subscription import Handler, Subscription
+from cdc.waiting import AsyncWaiter, BlockingWaiter
+
+__all__ = ["AsyncCache", "AsyncConsumer", "Consumer"]
+
+
+_H = TypeVar("_H", bound=Callable[..., Any])
+
+
+class Consumer(Consuming):
+    """Receives changes and calls handlers, on the thread that calls `run`, or on its own after `start`.
+
+    See `Consuming` for the arguments. Raises ConfigurationError, SlotError, GapError or ConnectionFailed when
+    it is entered, run or started.
+    """
+
+    _thread: threading.Thread | None = None
+    _ident: int | None = None
+    _failure: BaseException | None = None
+
+    def on(self, table: str, **options: Any) -> Callable[[_H], _H]:
+        """A decorator: let the function handle the changes of a table. Takes the options of `subscribe`."""
+
+        def register(handler: _H) -> _H:
+            self.subscribe(table, handler, **options)
+            return handler
+
+        return register
+
+    def subscribe(
+        self,
+        table: str,
+        handler: Handler,
+        *,
+        operations: Iterable[str] | None = None,
+        filter: str | None = None,
+        subject: Subject | None = None,
+        accept_undecided: bool = False,
+    ) -> Subscription:
+        """Let `handler` have the changes of a table, from the next transaction on.
+
+        Args:
+            table: `"wells"` (of schema public) or `"schema.table"`.
+            handler: called with each event.
+            operations: of `insert`, `update`, `delete`, `truncate`; all when left out.
+            filter: `"column=eq.value"`.
+            subject: as whom to look; row-level security, grants and column rights decide. None is trusted.
+            accept_undecided: go without changes that cannot be judged instead of refusing the subscription.
+
+        Raises SubscriptionError, at once when the consumer is open, else when it opens.
+        """
+        if asyncio.iscoroutinefunction(handler):
+            raise ConfigurationError(f"{handler.__qualname__} is a coroutine function: use AsyncConsumer")
+        subscription = self._subscription(table, handler, operations, filter, subject, accept_undecided)
+        self._add(subscription)
+        return subscription
+
+    def cache(
+        self,
+        table: str,
+        *,
+        ttl: float,
+        maxsize: int = 10_000,
+        by: str | Sequence[str] | None = None,
+        patience: float = 5.0,
+    ) -> Cache:
+        """A cache that the table's changes clear; see `Cache`.
+
+        Args:
+            table: as in `subscribe`.
+            ttl: seconds that an entry lives at most.
+            maxsize: entries at most.
+            by: column, or columns, whose value is the key; None when any change clears everything.
+            patience: seconds that a fetch waits for a change to become visible.
+        """
+        return self._cached(table, ttl, maxsize, by, patience)
+
+    def wait_for(self, lsn: Lsn | str, timeout: float = 10.0) -> None:
+        """Wait until everything up to `lsn` was handled: caches have moved and handlers have returned.
+
+        `cdc.current_lsn(connection)` gives the LSN after a write. Raises TimeoutError after `timeout` seconds,
+        the consumer's own failure when it fails meanwhile, ConfigurationError inside a handler.
+        """
+        if threading.get_ident() == self._ident:
+            raise ConfigurationError("wait_for inside a handler would wait for itself")
+        future = self._future(lsn)
+        try:
+            future.result(timeout)
+        except TimeoutError:
+            future.cancel()
+            raise self._not_reached(lsn, timeout) from None
+
+    def run(self) -> None:
+        """Receive and dispatch on this thread until `stop` is called. Raises what ended it."""
+        self._open()
+        if self._ident is not None or self._thread is not None:
+            raise ConfigurationError("this consumer runs already")
+        self._work()
+        self._close()
+
+    def start(self) -> None:
+        """Connect, then receive and dispatch on a thread of the consumer's own."""
+        self._open()
+        if self._ident is not None or self._thread is not None:
+            raise ConfigurationError("this consumer runs already")
+        self._thread = threading.Thread(target=self._work_quietly, name="cdc-consumer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End between two events, with the position saved; wait for it when the consumer has its own thread.
+
+        Raises the failure that ended it before. Inside a handler it only asks.
+        """
+        self._loop.is_stopping = True
+        self._wake()
+        if threading.get_ident() == self._ident:
+            return
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """Stop, and give back everything. Idempotent. Raises the failure that ended the consumer before."""
+        try:
+            self.stop()
+        finally:
+            if self._ident is None:
+                self._close()
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except BaseException as failure:
+            if error is None:
+                raise
+            log.error("consumer.failed", reason=str(failure))
+
+    def _work_quietly(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._failure = error
+            log.error("consumer.failed", reason=str(error))
+
+    def _work(self) -> None:
+        waiter = BlockingWaiter()
+        self._wake = waiter.wake
+        self._ident = threading.get_ident()
+        failure: BaseException | None = None
+        try:
+            waiter.run(self._loop.steps())
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._ident = None
+            self._over(failure)
+            waiter.close()
+
+
+class AsyncCache:
+    """A `Cache` for asyncio: `fetch` is a coroutine, and `load` runs in a worker thread."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def fetch(self, key: Any, load: Load) -> Any:
+        """See `Cache.fetch`. `load` is a plain function; it gets a psycopg.Connection."""
+        if asyncio.iscoroutinefunction(load):
+            raise ConfigurationError(f"load of {self._cache.table} is a coroutine function: give a plain function")
+        return await asyncio.to_thread(self._cache.fetch, key, load)
+
+    @property
+    def counters(self) -> Counters:
+        """See `Counters`."""
+        return self._cache.counters
+
+    @property
+    def is_live(self) -> bool:
+        """See `Cache.is_live`."""
+        return self._cache.is_live
+
+    def invalidate(self, *key: Any) -> None:
+        """See `Cache.invalidate`."""
+        self._cache.invalidate(*key)
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+
+class AsyncConsumer(Consuming):
+    """Receives changes and calls handlers in a task; handlers may be coroutine functions.
+
+    See `Consuming` for the arguments. The same names as `Consumer`; `subscribe`, `wait_for`, `run`, `start`,
+    `stop`, `close` and a cache's `fetch` are coroutines. `on` and `cache` are not: once the consumer is open
+    they ask the server on the spot, which takes a few milliseconds.
+    """
+
+    _task: asyncio.Task[None] | None = None
+
+    def on(self, table: str, **options: Any) -> Callable[[_H], _H]:
+        """See `Consumer.on`."""
+
+        def register(handler: _H) -> _H:
+            self._add(self._made(table, handler, **options))
+            return handler
+
+        return register
+
+    async def subscribe(
+        self,
+        table: str,
+        handler: Handler,
+        *,
+        operations: Iterable[str] | None = None,
+        filter: str | None = None,
+        subject: Subject | None = None,
+        accept_undecided: bool = False,
+    ) -> Subscription:
+        """See `Consumer.subscribe`."""
+        subscription = self._subscription(table, handler, operations, filter, subject, accept_undecided)
+        await asyncio.to_thread(self._add, subscription)
+        return subscription
+
+    def cache(
+        self,
+        table: str,
+        *,
+        ttl: float,
+        maxsize: int = 10_000,
+        by: str | Sequence[str] | None = None,
+        patience: float = 5.0,
+    ) -> AsyncCache:
+        """See `Consumer.cache`."""
+        return AsyncCache(self._cached(table, ttl, maxsize, by, patience))
+
+    async def wait_for(self, lsn: Lsn | str, timeout: float = 10.0) -> None:
+        """See `Consumer.wait_for`."""
+        if self._task is not None and asyncio.current_task() is self._task:
+            raise ConfigurationError("wait_for inside a handler would wait for itself")
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(self._future(lsn)), timeout)
+        except TimeoutError:
+            raise self._not_reached(lsn, timeout) from None
+
+    async def run(self) -> None:
+        """Receive and dispatch in this task until `stop` is called. Raises what ended it."""
+        await asyncio.to_thread(self._open)
+        self._check_idle()
+        self._task = asyncio.current_task()
+        try:
+            await self._work()
+        finally:
+            self._task = None
+            self._close()
+
+    async def start(self) -> None:
+        """Connect, then receive and dispatch in a task of the consumer's own."""
+        await asyncio.to_thread(self._open)
+        self._check_idle()
+        self._task = asyncio.create_task(self._work(), name="cdc-consumer")
+        self._task.add_done_callback(_say_failure)
+
+    async def stop(self) -> None:
+        """See `Consumer.stop`."""
+        self._loop.is_stopping = True
+        self._wake()
+        task = self._task
+        if task is None or task is asyncio.current_task():
+            return
+        self._task = None
+        await task
+
+    async def close(self) -> None:
+        """See `Consumer.close`."""
+        try:
+            await self.stop()
+        finally:
+            if self._task is None:
+                self._close()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._open)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.close()
+        except BaseException as failure:
+            if error is None:
+                raise
+            log.error("consumer.failed", reason=str(failure))
+
+    def _made(self, table: str, handler: Handler, **options: Any) -> Subscription:
+        unknown = set(options) - _OPTIONS
+        if unknown:
+            raise TypeError(f"on() has no option {', '.join(sorted(unknown))}")
+        chosen = {name: options.get(name) for name in ("operations", "filter", "subject")}
+        return self._subscription(table, handler, **chosen, accept_undecided=options.get("accept_undecided", False))
+
+    def _check_idle(self) -> None:
+        if self._task is not None:
+            raise ConfigurationError("this consumer runs already")
+
+    async def _work(self) -> None:
+        waiter = AsyncWaiter()
+        self._wake = waiter.wake
+        failure: BaseException | None = None
+        try:
+            await waiter.run(self._loop.steps())
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._over(failure)
+
+
+_OPTIONS = {"operations", "filter", "subject", "accept_undecided"}
+
+
+def _say_failure(task: asyncio.Task[None]) -> None:
+    """Log a failure when it happens; `stop` raises it."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("consumer.failed", reason=str(task.exception()))

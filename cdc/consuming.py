@@ -1,0 +1,229 @@
+"""What both consumers share: settings, subscriptions, caches, health.
+
+Does no waiting of its own; `consumer` adds that, for threads and for asyncio.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from cdc.cache import Cache, columns_of
+from cdc.catalog import table_name
+from cdc.dispatcher import Dispatcher
+from cdc.errors import CdcError, ConfigurationError, ConnectionFailed
+from cdc.health import Health, Status, verdict_of
+from cdc.loader import Loader
+from cdc.loop import Loop
+from cdc.lsn import Lsn
+from cdc.reconnect import Backoff
+from cdc.rls import Subject
+from cdc.session import Target
+from cdc.state import open_state
+from cdc.subscription import Handler, Subscription, operations_of
+
+__all__ = ["Consuming"]
+
+
+class Consuming:
+    """The part of a consumer that does not wait. Use `Consumer` or `AsyncConsumer`.
+
+    Args:
+        dsn: the server, as libpq takes it: a URL or key=value pairs. Not a pooler.
+        publication: name of the publication, or several.
+        slot: name of the replication slot, which remembers across runs; None makes a temporary one that
+            begins now and goes with the connection.
+        state: where the position is kept: `"database"` (the table cdc.slots), a path, or None.
+        on_gap: `"stop"` raises GapError when changes may be missing, `"deliver"` tells handlers by a `Gap`
+            and goes on. Default: stop for a named slot, deliver for a temporary one.
+        require_subject: refuse subscriptions without a subject.
+        backoff: waits between attempts to connect; default 2 s doubling to 32 s.
+        rights_interval: seconds after which changed roles, grants and policies are applied at the latest.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        publication: str | Sequence[str] = "wells",
+        slot: str | None,
+        state: str | Path | None = "database",
+        on_gap: str | None = None,
+        require_subject: bool = False,
+        backoff: Backoff | None = None,
+        rights_interval: float = 5.0,
+    ) -> None:
+        names = (publication,) if isinstance(publication, str) else tuple(publication)
+        _check_settings(names, slot, on_gap, rights_interval)
+        gap = on_gap or ("deliver" if slot is None else "stop")
+        self._forgetful = slot is not None and state is None
+        self._target = Target(dsn, names, slot, open_state(state if slot is not None else None), gap)
+        self._dispatcher = Dispatcher()
+        self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval)
+        self._loader = Loader(self._load_dsn)
+        self._require_subject = require_subject
+        self._unchecked: list[tuple[Subscription, Cache | None]] = []
+        self._pid = os.getpid()
+        self._wake: Callable[[], None] = _nobody_waits
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """Every open subscription, those of caches included."""
+        return [*self._dispatcher.subscriptions, *(subscription for subscription, _ in self._unchecked)]
+
+    def health(self) -> Health:
+        """Whether the consumer is well, and if not, why. Never waits."""
+        loop, session = self._loop, self._loop.session
+        stream = session.stream if session is not None else None
+        problems = () if loop.problem is None else (loop.problem,)
+        colour, reasons = verdict_of(loop.status, loop.attempts, problems)
+        return Health(
+            colour=colour,
+            status=loop.status,
+            reasons=reasons,
+            notes=self._notes(),
+            slot=session.slot.name if session is not None else self._target.slot,
+            received_lsn=stream.finished_lsn if stream is not None else Lsn(0),
+            confirmed_lsn=stream.confirmed_lsn if stream is not None else Lsn(0),
+            lag_bytes=max(0, stream.server_lsn - stream.finished_lsn) if stream is not None else 0,
+            reconnects=loop.reconnects,
+            attempts=loop.attempts,
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = []
+        subscriptions = self._dispatcher.subscriptions
+        denied = sum(1 for each in subscriptions if each.denied is not None)
+        if self._forgetful:
+            notes.append("state=None: nothing is remembered, so a re-created slot goes unnoticed")
+        if any(each.subject is not None for each in subscriptions):
+            notes.append("rights are the newest ones, read every few seconds, not those of the change's position")
+        if denied:
+            notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
+        return tuple(notes)
+
+    def _subscription(
+        self,
+        table: str,
+        handler: Handler,
+        operations: Iterable[str] | None,
+        filter: str | None,
+        subject: Subject | None,
+        accept_undecided: bool,
+    ) -> Subscription:
+        if subject is None and self._require_subject:
+            raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
+        schema, name = table_name(table)
+        chosen = operations_of(operations)
+        return Subscription(
+            schema, name, handler, chosen, filter, subject, accept_undecided, on_close=self._subscription_closed
+        )
+
+    def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
+        if ttl <= 0 or maxsize < 1:
+            raise ConfigurationError(f"cache of {table}: ttl is above 0 seconds and maxsize at least 1")
+        cache = Cache(table, self._loader, ttl, maxsize, columns_of(by), patience)
+        schema, name = table_name(table)
+        self._add(
+            Subscription(schema, name, cache.receive, first=True, on_close=self._subscription_closed),
+            cache,
+        )
+        return cache
+
+    def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
+        """Check a subscription now, or at the opening when that is still to come."""
+        self._check_process()
+        session = self._loop.session
+        if session is None:
+            self._unchecked.append((subscription, cache))
+            return
+        if self._loop.status in (Status.CONNECTING, Status.STOPPED):
+            doing = "reconnecting" if self._loop.status is Status.CONNECTING else "stopped"
+            raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.table} needs the server")
+        session.admission.check(subscription, cache)
+        self._admit(subscription, cache)
+        self._wake()
+
+    def _admit(self, subscription: Subscription, cache: Cache | None) -> None:
+        if cache is not None:
+            self._loop.caches[subscription] = cache
+        self._dispatcher.add(subscription)
+
+    def _subscription_closed(self, subscription: Subscription) -> None:
+        self._unchecked = [pair for pair in self._unchecked if pair[0] is not subscription]
+        self._dispatcher.remove(subscription)
+        self._loop.caches.pop(subscription, None)
+
+    def _open(self) -> None:
+        """Connect, and check what was subscribed before. Nothing happens when it is open already."""
+        self._check_process()
+        if self._loop.status is Status.STOPPED:
+            raise ConfigurationError("this consumer was stopped: make a new one")
+        if self._loop.session is not None:
+            return
+        self._loop.open()
+        session = self._loop.session
+        assert session is not None
+        try:
+            for subscription, cache in self._unchecked:
+                session.admission.check(subscription, cache)
+        except BaseException:
+            session.close()
+            self._loop.session = None
+            raise
+        unchecked, self._unchecked = self._unchecked, []
+        for subscription, cache in unchecked:
+            self._admit(subscription, cache)
+
+    def _close(self) -> None:
+        """Give back every connection; for a consumer whose loop is over or never ran."""
+        if self._loop.session is not None:
+            self._loop.session.close()
+        self._loader.close()
+
+    def _future(self, lsn: Lsn | str) -> Future[None]:
+        self._check_process()
+        future = self._loop.progress.wait_for(lsn if isinstance(lsn, Lsn) else Lsn.parse(lsn))
+        self._wake()
+        return future
+
+    def _over(self, failure: BaseException | None) -> None:
+        """The loop is over: whoever waits for it hears why."""
+        self._loop.progress.fail(failure or CdcError("the consumer was stopped"))
+
+    def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
+        health = self.health()
+        reasons = "; ".join(health.reasons) or "a handler may be slow"
+        return TimeoutError(
+            f"{lsn} was not handled within {timeout} s: handled up to {health.received_lsn}, "
+            f"{health.status} ({reasons})"
+        )
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ConfigurationError("this consumer belongs to the process that made it: make one in each child")
+
+    def _load_dsn(self) -> str:
+        session = self._loop.session
+        return self._target.dsn if session is None else session.dsn
+
+
+def _nobody_waits() -> None:
+    """What `wake` does before the loop runs."""
+
+
+def _check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, rights_interval: float) -> None:
+    if not names or not all(names):
+        raise ConfigurationError("publication: give a name, or several")
+    if slot is not None and not slot:
+        raise ConfigurationError("slot: give a name, or None for a temporary slot")
+    if on_gap not in (None, "stop", "deliver"):
+        raise ConfigurationError(f"on_gap is 'stop' or 'deliver', not {on_gap!r}")
+    if rights_interval <= 0:
+        raise ConfigurationError("rights_interval is above 0 seconds")
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("socket"):
+        raise ConfigurationError("gevent has patched the socket module: libpq's waits would block every greenlet")

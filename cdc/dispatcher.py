@@ -1,0 +1,106 @@
+"""The dispatcher: which subscriptions a change concerns.
+
+Pure: no I/O. Views are kept by relation and operation, caches before handlers, so that a change of a table
+that nobody watches costs one dictionary look-up. New subscriptions wait until the next transaction begins.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from cdc.events import Delete, Insert, RowChange, Truncate, Update
+from cdc.relation import Relation
+from cdc.subscription import Subscription
+from cdc.view import View
+
+__all__ = ["Bind", "Dispatcher"]
+
+Bind = Callable[[Subscription, Relation], View]
+"""Makes the view of a subscription on a relation."""
+
+_TYPES = {"INSERT": Insert, "UPDATE": Update, "DELETE": Delete, "TRUNCATE": Truncate}
+
+
+class Dispatcher:
+    """Routes changes to subscriptions. `add` and `remove` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._subscriptions: list[Subscription] = []
+        self._waiting: list[Subscription] = []
+        self._routes: dict[int, dict[type, list[View]]] = {}
+        self._relations: dict[int, Relation] = {}
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """Every subscription that is open, also those that wait for a transaction to begin."""
+        with self._mutex:
+            return [*self._subscriptions, *self._waiting]
+
+    def add(self, subscription: Subscription) -> None:
+        """Let the subscription begin with the next transaction."""
+        with self._mutex:
+            self._waiting.append(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Forget the subscription; its views go at the next transaction."""
+        with self._mutex:
+            for subscriptions in (self._subscriptions, self._waiting):
+                if subscription in subscriptions:
+                    subscriptions.remove(subscription)
+        for route in list(self._routes.values()):
+            for event, views in route.items():
+                # A new list: the loop may be walking along the old one.
+                route[event] = [view for view in views if view.subscription is not subscription]
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a subscription waits for a transaction to begin."""
+        return bool(self._waiting)
+
+    def activate(self, bind: Bind) -> list[Subscription]:
+        """Between two transactions: let the waiting subscriptions begin. Returns them."""
+        with self._mutex:
+            begun, self._waiting = self._waiting, []
+            self._subscriptions += begun
+        for subscription in begun:
+            subscription.active = True
+        tables = {(subscription.schema, subscription.table) for subscription in begun}
+        for relation in list(self._relations.values()):
+            if (relation.schema, relation.table) in tables:
+                self.define(relation, bind)
+        return begun
+
+    def define(self, relation: Relation, bind: Bind) -> None:
+        """Make the views on a relation anew, as when its message arrived or rights changed."""
+        self._relations[relation.oid] = relation
+        views = [bind(subscription, relation) for subscription in self._of(relation)]
+        views.sort(key=lambda view: not view.subscription.first)
+        self._routes[relation.oid] = {
+            event: [view for view in views if name in view.subscription.operations] for name, event in _TYPES.items()
+        }
+
+    def roles(self, schema: str, table: str) -> set[str]:
+        """The roles as which subscribers look at this table."""
+        on_table = (each for each in self.subscriptions if (each.schema, each.table) == (schema, table))
+        return {each.subject.role for each in on_table if each.subject is not None}
+
+    def forget_relations(self) -> None:
+        """Drop what was learned on a connection that is gone."""
+        self._relations.clear()
+        self._routes.clear()
+
+    def rebind(self, bind: Bind) -> None:
+        """Make every view anew."""
+        for relation in list(self._relations.values()):
+            self.define(relation, bind)
+
+    def views(self, event: RowChange | Truncate) -> Sequence[View]:
+        """The views on a change's relation that ask for its operation."""
+        route = self._routes.get(event._relation.oid)
+        return () if route is None else route[type(event)]
+
+    def _of(self, relation: Relation) -> list[Subscription]:
+        with self._mutex:
+            return [s for s in self._subscriptions if (s.schema, s.table) == (relation.schema, relation.table)]

@@ -1,0 +1,93 @@
+"""Housekeeping: what the loop does between two batches, each thing at its own pace.
+
+No waiting here: `due` names the duties, the loop runs them. Positions are saved, caches hear which changes have
+become visible, rights are read again, and whoever waits for an LSN makes the server be asked for a keepalive.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from cdc.cache import Cache
+from cdc.loader import snapshot_of
+from cdc.progress import Progress
+from cdc.session import Session
+from cdc.stream import Stream
+from cdc.subscription import Subscription
+
+__all__ = ["Housekeeping"]
+
+_SAVE_EVERY = 1.0
+_IDLE_WAL = 1 << 20
+"""Each save makes WAL itself, so that progress without a delivery is saved for this many bytes only."""
+_FENCE_EVERY = 0.2
+_PING_EVERY = 0.05
+_MANY_UNSEEN = 10_000
+
+
+class Housekeeping:
+    """Knows what is due.
+
+    Attributes:
+        unseen: ids of received transactions that no snapshot has been seen to show yet.
+        rights_changed: set when rights were read again and differ.
+    """
+
+    def __init__(self, progress: Progress, caches: dict[Subscription, Cache], rights_interval: float) -> None:
+        self.unseen: set[int] = set()
+        self.rights_changed = False
+        self._progress = progress
+        self._caches = caches
+        self._rights_interval = rights_interval
+        self._saved_at = self._fenced_at = self._pinged_at = 0.0
+        self._rights_at = time.monotonic()
+
+    def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
+        """The duties that are due at `now`; each may block for a round trip."""
+        if self._progress.is_awaited and now - self._pinged_at >= _PING_EVERY:
+            self._pinged_at = now
+            stream.ask_keepalive()
+        if self._save_is_due(session, stream, now):
+            yield partial(self.save, session, stream)
+        if self._look_is_due(now):
+            yield partial(self._look, session)
+        if now - self._rights_at >= self._rights_interval:
+            self._rights_at = now
+            yield partial(self._refresh_rights, session)
+
+    def patience(self) -> float:
+        """Seconds to wait for a frame before something may be due."""
+        if self._progress.is_awaited:
+            return _PING_EVERY
+        return _FENCE_EVERY if self._caches and self.unseen else min(_SAVE_EVERY, self._rights_interval)
+
+    def save(self, session: Session, stream: Stream) -> None:
+        """Save the position and confirm what stands before it."""
+        self._saved_at = time.monotonic()
+        self._progress.dirty = False
+        position = self._progress.position(session.saved.epoch)
+        session.save(position, max(stream.finished_lsn, stream.confirmed_lsn))
+
+    def _save_is_due(self, session: Session, stream: Stream, now: float) -> bool:
+        if now - self._saved_at < _SAVE_EVERY:
+            return False
+        ahead = stream.finished_lsn - stream.confirmed_lsn
+        return self._progress.dirty or ahead >= _IDLE_WAL or (ahead > 0 and not session.remembers)
+
+    def _look_is_due(self, now: float) -> bool:
+        if len(self.unseen) > _MANY_UNSEEN:
+            return True
+        return bool(self._caches) and bool(self.unseen) and now - self._fenced_at >= _FENCE_EVERY
+
+    def _look(self, session: Session) -> None:
+        """Look at a snapshot: changes that it shows need no fence any more."""
+        snapshot = snapshot_of(session.control)
+        self._fenced_at = time.monotonic()
+        self.unseen = {xid for xid in self.unseen if not snapshot.sees(xid)}
+        for cache in list(self._caches.values()):
+            cache.seen(snapshot)
+
+    def _refresh_rights(self, session: Session) -> None:
+        self.rights_changed = session.admission.refresh_rights() or self.rights_changed

@@ -1,0 +1,283 @@
+"""The loop: connect, receive, dispatch, confirm, and again after the connection was lost.
+
+One generator for threads and asyncio; it yields what it waits for (see `waiting`). A change is handed to every
+subscription that sees it, in commit order, before the next one is looked at, so what stands behind the last
+returned handler is a contiguous prefix of the stream: that is what is saved and confirmed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable
+from inspect import isawaitable
+from typing import Any
+
+import psycopg
+
+from cdc.cache import Cache
+from cdc.dispatcher import Dispatcher
+from cdc.errors import CdcError, ConnectionFailed, HandlerError
+from cdc.events import Event, Gap, RowChange, Truncate
+from cdc.health import Status
+from cdc.housekeeping import Housekeeping
+from cdc.log import log
+from cdc.pgoutput import Begin, Commit, RelationMessage
+from cdc.progress import Progress
+from cdc.reconnect import Backoff
+from cdc.session import Session, Target, translated
+from cdc.stream import Keepalive, Received, Stream
+from cdc.subscription import Subscription
+from cdc.ticker import Ticker
+from cdc.view import View
+from cdc.waiting import Await, Breathe, Call, Steps, Wait
+
+__all__ = ["Loop"]
+
+
+_BATCH = 256
+"""Frames that are taken at once."""
+
+
+class Loop:
+    """The one path of a change. `steps` is run by a waiter, on one thread or in one task.
+
+    Attributes:
+        status: what it does at the moment.
+        session: the open session; None before the first.
+        reconnects: how often the connection was lost.
+        attempts: failed attempts to connect since then.
+        problem: why it is not connected, or None.
+    """
+
+    def __init__(self, target: Target, dispatcher: Dispatcher, backoff: Backoff, rights_interval: float) -> None:
+        self.status = Status.OFFLINE
+        self.session: Session | None = None
+        self.caches: dict[Subscription, Cache] = {}
+        self.progress = Progress()
+        self.reconnects = 0
+        self.attempts = 0
+        self.problem: str | None = None
+        self.is_stopping = False
+        self._target = target
+        self._dispatcher = dispatcher
+        self._backoff = backoff
+        self._house = Housekeeping(self.progress, self.caches, rights_interval)
+        self._ticker: Ticker | None = None
+
+    def open(self) -> None:
+        """Connect and check. Raises what the user has to mend."""
+        try:
+            self.session = Session(self._target, self.caches, self.session)
+        except psycopg.Error as error:
+            raise translated(error) from error
+        self._dispatcher.forget_relations()
+
+    def steps(self) -> Steps:
+        """Run until `is_stopping`, or until an error that waiting cannot mend."""
+        try:
+            while not self.is_stopping:
+                try:
+                    yield from self._stream()
+                except ConnectionFailed as error:
+                    yield from self._again(error)
+                except psycopg.Error as error:
+                    failure = translated(error)
+                    if not isinstance(failure, ConnectionFailed):
+                        raise failure from error
+                    yield from self._again(failure)
+        finally:
+            yield Call(self._end)
+
+    # Connecting.
+
+    def _again(self, error: ConnectionFailed) -> Steps:
+        """The connection was lost: connect again, for as long as it takes."""
+        self.reconnects += 1
+        self._lost(error)
+        while not self.is_stopping:
+            self.attempts += 1
+            yield from self._pause(self._backoff.wait(self.attempts, random.random()))
+            if self.is_stopping:
+                return
+            try:
+                yield Call(self.open)
+                return
+            except ConnectionFailed as failure:
+                self.problem = str(failure)
+                log.warning("reconnect.failed", attempt=self.attempts, reason=str(failure))
+
+    def _lost(self, error: ConnectionFailed) -> None:
+        log.warning("connection.lost", reason=str(error))
+        self.problem = str(error)
+        self._set_status(Status.CONNECTING)
+        self._stop_ticker()
+        if self.session is not None:
+            self.session.close()
+
+    def _pause(self, seconds: float) -> Steps:
+        deadline = time.monotonic() + seconds
+        while not self.is_stopping and (left := deadline - time.monotonic()) > 0:
+            yield Wait((), left)
+
+    def _start(self, session: Session) -> Stream:
+        """Begin to stream behind what was finished in this process, else behind what was saved."""
+        finished = self.progress.position(session.saved.epoch)
+        stream, interval = session.start(finished or session.saved.position)
+        self._stop_ticker()
+        self._ticker = Ticker(session.tick, interval / 2)
+        self._set_status(Status.CATCHING_UP)
+        log.info("stream.started", slot=session.slot.name, lsn=str(session.saved.flush_lsn))
+        return stream
+
+    # Streaming.
+
+    def _stream(self) -> Steps:
+        session = self.session
+        assert session is not None
+        stream: Stream = yield Call(self._start, (session,))
+        if session.slot.gap is not None:
+            yield from self._tell_gap(session, session.slot.gap)
+        while not self.is_stopping:
+            frames = session.frames(_BATCH)
+            for frame in frames:
+                item = stream.receive(frame)
+                if isinstance(item, RowChange):
+                    for view in self._dispatcher.views(item):
+                        pending = self._hand(view, item)
+                        if pending is not None:
+                            yield from self._finish(view.subscription, item, pending)
+                    self.progress.finished = (item._transaction, item._ordinal)
+                elif item is not None:
+                    yield from self._act(session, stream, item)
+                if self.is_stopping:
+                    return
+            yield from self._keep_house(session, stream)
+            if frames:
+                yield Breathe()
+            else:
+                session.check_control()
+                yield Wait(session.sockets, self._house.patience())
+
+    def _act(self, session: Session, stream: Stream, item: Received) -> Steps:
+        """What one frame asks for, other than a change of one row."""
+        if isinstance(item, Begin):
+            self._activate(session)
+            self._house.unseen.add(item.xid)
+        elif isinstance(item, (Commit, Keepalive)):
+            self.progress.reached(stream.finished_lsn)
+        elif isinstance(item, RelationMessage):
+            yield from self._define(session, stream, item)
+        elif isinstance(item, list):
+            yield from self._truncate(item)
+
+    def _truncate(self, truncates: list[Truncate]) -> Steps:
+        for event in truncates:
+            for view in self._dispatcher.views(event):
+                pending = self._hand(view, event)
+                if pending is not None:
+                    yield from self._finish(view.subscription, event, pending)
+            self.progress.finished = (event._transaction, event._ordinal)
+
+    def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
+        roles = self._dispatcher.roles(message.schema, message.table)
+        relation = yield Call(session.admission.relation, (message, roles))
+        stream.define(relation)
+        if relation.schema != "cdc":
+            self._dispatcher.define(relation, session.admission.view)
+
+    def _hand(self, view: View, event: RowChange | Truncate) -> Awaitable[Any] | None:
+        """Let a subscription's handler have the event, if it sees it; what has to be awaited, if anything."""
+        seen = view.see(event)
+        if seen is None:
+            return None
+        self.progress.dirty = True
+        return self._call(view.subscription, seen)
+
+    def _call(self, subscription: Subscription, event: Any) -> Awaitable[Any] | None:
+        try:
+            result = subscription.handler(event)
+        except Exception as error:
+            raise _handler_error(subscription, event, error) from error
+        return result if result is not None and isawaitable(result) else None
+
+    def _finish(self, subscription: Subscription, event: Any, pending: Awaitable[Any]) -> Steps:
+        """Await what an asynchronous handler returned."""
+        try:
+            yield Await(pending)
+        except Exception as error:
+            raise _handler_error(subscription, event, error) from error
+
+    def _tell_gap(self, session: Session, gap: Gap) -> Steps:
+        """Tell every subscription that changes may be missing here; caches first."""
+        log.warning("gap", reason=gap.reason, last=str(gap.last))
+        self._activate(session)
+        for subscription in sorted(self._dispatcher.subscriptions, key=lambda each: not each.first):
+            event: Event = Gap(gap.reason, gap.last, subscription.previous)
+            pending = self._call(subscription, event)
+            if pending is not None:
+                yield from self._finish(subscription, event, pending)
+
+    def _activate(self, session: Session) -> None:
+        """Between two transactions: let new subscriptions begin."""
+        if not self._dispatcher.has_waiting:
+            return
+        for subscription in self._dispatcher.activate(session.admission.view):
+            cache = self.caches.get(subscription)
+            if cache is not None:
+                cache.begin(self._house.unseen)
+                cache.set_live(self.status is Status.LIVE)
+
+    def _keep_house(self, session: Session, stream: Stream) -> Steps:
+        """What is due between two batches."""
+        now = time.monotonic()
+        if stream.transaction is None:
+            self._activate(session)
+            if self.status is Status.CATCHING_UP and stream.finished_lsn >= session.live_from:
+                self._live()
+        for duty in self._house.due(session, stream, now):
+            yield Call(duty)
+        if self._house.rights_changed:
+            self._house.rights_changed = False
+            log.info("rights.changed")
+            self._dispatcher.rebind(session.admission.view)
+        session.feedback()
+
+    def _live(self) -> None:
+        self.attempts = 0
+        self.problem = None
+        self._set_status(Status.LIVE)
+        log.info("stream.live")
+
+    def _set_status(self, status: Status) -> None:
+        self.status = status
+        for cache in list(self.caches.values()):
+            cache.set_live(status is Status.LIVE)
+
+    # The end.
+
+    def _end(self) -> None:
+        """Save what was finished, tell the server, close. A position that cannot be saved is only logged."""
+        self._stop_ticker()
+        session = self.session
+        if session is not None:
+            if session.stream is not None and self.status in (Status.LIVE, Status.CATCHING_UP):
+                try:
+                    self._house.save(session, session.stream)
+                    session.finish()
+                except (CdcError, psycopg.Error) as error:
+                    log.warning("position.not_saved", reason=str(error))
+            session.close()
+        self._set_status(Status.STOPPED)
+
+    def _stop_ticker(self) -> None:
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._ticker = None
+
+
+def _handler_error(subscription: Subscription, event: Any, error: Exception) -> HandlerError:
+    name = getattr(subscription.handler, "__qualname__", repr(subscription.handler))
+    return HandlerError(
+        f"handler {name} raised {type(error).__name__}: {error}; {event!r} is not acknowledged and comes again"
+    )

@@ -1,0 +1,70 @@
+"""Progress: up to where the stream was handled, and who waits for it.
+
+Pure but for a mutex: waiters come from any thread, the loop tells what it has finished.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+
+from cdc.events import Transaction
+from cdc.lsn import Lsn, Position
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """What was finished, as a position, and the futures of those who wait for an LSN.
+
+    Attributes:
+        finished: transaction and ordinal of the last change that every handler has finished.
+        dirty: whether something was delivered since the position was saved.
+    """
+
+    def __init__(self) -> None:
+        self.finished: tuple[Transaction, int] | None = None
+        self.dirty = False
+        self._mutex = threading.Lock()
+        self._waiters: list[tuple[Lsn, Future[None]]] = []
+        self._failure: BaseException | None = None
+
+    def position(self, epoch: str) -> Position | None:
+        """The last finished position; None when nothing was finished in this epoch."""
+        if self.finished is None or self.finished[0].epoch != epoch:
+            return None
+        transaction, ordinal = self.finished
+        return Position(epoch, transaction.commit_lsn, ordinal)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiters)
+
+    def wait_for(self, lsn: Lsn) -> Future[None]:
+        """A future that is done when everything up to `lsn` was handled; it fails when the loop ends."""
+        future: Future[None] = Future()
+        with self._mutex:
+            if self._failure is None:
+                self._waiters.append((lsn, future))
+        if self._failure is not None:
+            future.set_exception(self._failure)
+        return future
+
+    def reached(self, lsn: Lsn) -> None:
+        """Everything up to `lsn` was handled."""
+        with self._mutex:
+            done = [future for wanted, future in self._waiters if wanted <= lsn]
+            self._waiters = [waiter for waiter in self._waiters if waiter[0] > lsn]
+        for future in done:
+            if future.set_running_or_notify_cancel():
+                future.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """The loop is over: nobody needs to wait any longer, now or later."""
+        with self._mutex:
+            self._failure = error
+            waiters, self._waiters = self._waiters, []
+        for _, future in waiters:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)

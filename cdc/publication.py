@@ -1,0 +1,75 @@
+"""Publications: which tables they publish, and what of them.
+
+May import psycopg. The manual: "CREATE PUBLICATION" and "pg_publication_tables". cdc reads publications and
+never makes one on its own: `cdc setup` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from cdc.errors import ConfigurationError
+
+__all__ = ["Publication", "identifiers", "read_publications"]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One publication.
+
+    Attributes:
+        name: its name.
+        operations: what it publishes, of `"insert"`, `"update"`, `"delete"`, `"truncate"`.
+        tables: the published tables, as (schema, table).
+        filtered: those of them with a row filter.
+    """
+
+    name: str
+    operations: frozenset[str]
+    tables: frozenset[tuple[str, str]]
+    filtered: frozenset[tuple[str, str]]
+
+
+_PUBLICATION = """
+SELECT pubname, pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_catalog.pg_publication
+WHERE pubname = ANY(%s)
+"""
+_TABLES = "SELECT schemaname, tablename, {} FROM pg_catalog.pg_publication_tables WHERE pubname = %s"
+
+
+def read_publications(connection: psycopg.Connection[Any], names: Sequence[str]) -> list[Publication]:
+    """The publications of these names. Raises ConfigurationError for one that does not exist."""
+    rows = {row[0]: row[1:] for row in connection.execute(_PUBLICATION, (list(names),)).fetchall()}
+    for name in names:
+        if name not in rows:
+            raise ConfigurationError(
+                f"publication {name!r} does not exist: run `cdc setup --dsn … --publication {name} --table TABLE`, "
+                f"or as its owner {_statement(connection, name)}"
+            )
+    return [_publication(connection, name, rows[name]) for name in names]
+
+
+def _statement(connection: psycopg.Connection[Any], name: str) -> str:
+    quoted = sql.Identifier(name).as_string(connection)
+    return f"`CREATE PUBLICATION {quoted} FOR TABLE …`"
+
+
+def _publication(connection: psycopg.Connection[Any], name: str, flags: Sequence[bool]) -> Publication:
+    operations = ("insert", "update", "delete", "truncate")
+    published = frozenset(operation for operation, on in zip(operations, flags, strict=True) if on)
+    # Row filters came with PostgreSQL 15.
+    filtered = "rowfilter IS NOT NULL" if connection.info.server_version >= 150000 else "false"
+    rows = connection.execute(_TABLES.format(filtered), (name,)).fetchall()
+    tables = frozenset((schema, table) for schema, table, _ in rows)
+    return Publication(name, published, tables, frozenset((s, t) for s, t, has_filter in rows if has_filter))
+
+
+def identifiers(connection: psycopg.Connection[Any], names: Sequence[str]) -> str:
+    """The value of pgoutput's option `publication_names`: quoted identifiers inside a string literal."""
+    quoted = ",".join('"' + name.replace('"', '""') + '"' for name in names)
+    return sql.Literal(quoted).as_string(connection)

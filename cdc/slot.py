@@ -1,0 +1,243 @@
+"""The life of a replication slot: created, found again, compared with what is remembered, dropped.
+
+May import psycopg. The manual: "Replication Slots", "CREATE_REPLICATION_SLOT", "pg_replication_slots". A slot's
+life is an epoch. Whenever the server's slot and what is remembered of it do not fit together, changes may be
+missing, and that is a `Gap`: never silence, never a new slot under the old name without a word.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+
+from cdc.connection import ReplicationConnection
+from cdc.errors import ConnectionFailed, GapError, SlotError
+from cdc.events import Gap
+from cdc.log import log
+from cdc.lsn import Lsn
+from cdc.server import Identity
+from cdc.state import Saved, State
+
+__all__ = ["OpenSlot", "SlotRow", "drop_slot", "find_slot", "open_slot", "start_command"]
+
+
+_SLOT = """
+SELECT slot_type, plugin, database, active_pid, confirmed_flush_lsn::text, wal_status
+FROM pg_catalog.pg_replication_slots WHERE slot_name = %s
+"""
+_RUNNING = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
+_GRACE = 5.0
+"""Seconds to wait for a slot that is still held, as by a process that was killed a moment ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRow:
+    """A slot as pg_replication_slots shows it."""
+
+    slot_type: str
+    plugin: str | None
+    database: str | None
+    active_pid: int | None
+    confirmed_flush_lsn: Lsn | None
+    wal_status: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSlot:
+    """A slot that is ready to stream.
+
+    Attributes:
+        name: its name.
+        temporary: whether it goes with the connection.
+        saved: what is remembered of it; its `flush_lsn` is where streaming starts.
+        gap: what is missing before its start, when `on_gap="deliver"` lets the consumer go on.
+    """
+
+    name: str
+    temporary: bool
+    saved: Saved
+    gap: Gap | None = None
+
+
+def find_slot(connection: psycopg.Connection[Any], name: str) -> SlotRow | None:
+    """The slot of that name, else None."""
+    row = connection.execute(_SLOT, (name,)).fetchone()
+    if row is None:
+        return None
+    slot_type, plugin, database, pid, flush, status = row
+    return SlotRow(slot_type, plugin, database, pid, None if flush is None else Lsn.parse(flush), status)
+
+
+def drop_slot(connection: psycopg.Connection[Any], name: str) -> bool:
+    """Drop the slot; False when there was none. Raises SlotError while somebody streams from it."""
+    try:
+        connection.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))
+    except errors.UndefinedObject:
+        return False
+    except errors.ObjectInUse as error:
+        raise SlotError(f"slot {name!r} is in use ({error}): stop its consumer first") from None
+    return True
+
+
+def open_slot(
+    replication: ReplicationConnection,
+    connection: psycopg.Connection[Any],
+    identity: Identity,
+    name: str | None,
+    state: State | None,
+    on_gap: str,
+    former_pid: int | None = None,
+) -> OpenSlot:
+    """Find or create the slot, and compare it with what is remembered.
+
+    `name` None makes a temporary slot. `former_pid` is the walsender of our own lost connection, which is
+    ended when it still holds the slot. Raises SlotError, GapError, ConfigurationError.
+    """
+    fresh = Saved(identity.system_id, identity.timeline, secrets.token_hex(4))
+    if name is None:
+        return _temporary(replication, connection, fresh)
+    row = _released(connection, name, former_pid)
+    saved = state.load(connection, name) if state is not None else None
+    if row is not None:
+        _check_kind(name, row, identity)
+    reason = _gap_reason(row, saved, identity, remembers=state is not None)
+    if reason is not None:
+        return _after_gap(replication, connection, name, state, row, saved, fresh, reason, on_gap)
+    if row is None:
+        return OpenSlot(name, False, _create(replication, connection, name, state, fresh))
+    known = saved or fresh
+    return OpenSlot(name, False, replace(known, flush_lsn=known.flush_lsn or row.confirmed_flush_lsn))
+
+
+def start_command(slot: OpenSlot, publications: str) -> str:
+    """START_REPLICATION for the slot. The manual: "Logical Streaming Replication Parameters".
+
+    Logical messages are always asked for: they take ordinals, which must not depend on who listens.
+    """
+    start = slot.saved.flush_lsn or Lsn(0)
+    options = f"proto_version '1', publication_names {publications}, messages 'true'"
+    return f'START_REPLICATION SLOT "{slot.name}" LOGICAL {start} ({options})'
+
+
+def _released(connection: psycopg.Connection[Any], name: str, former_pid: int | None) -> SlotRow | None:
+    """The slot once nobody holds it. Raises SlotError when somebody still does after a short grace."""
+    deadline = time.monotonic() + _GRACE
+    while True:
+        row = find_slot(connection, name)
+        if row is None or row.active_pid is None:
+            return row
+        if row.active_pid == former_pid:
+            connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (former_pid,))
+        elif time.monotonic() > deadline:
+            raise SlotError(
+                f"slot {name!r} is in use by process {row.active_pid} of the server: one consumer a slot. "
+                "Stop the other consumer, or choose another slot name"
+            )
+        time.sleep(0.05)
+
+
+def _check_kind(name: str, row: SlotRow, identity: Identity) -> None:
+    if row.slot_type != "logical" or row.plugin != "pgoutput":
+        kind = row.plugin or row.slot_type
+        raise SlotError(f"slot {name!r} is a {kind} slot, which cdc cannot read: choose another slot name")
+    if row.database != identity.database:
+        raise SlotError(
+            f"slot {name!r} belongs to database {row.database!r}, not {identity.database!r}: "
+            "choose another slot name or mend the DSN"
+        )
+
+
+def _gap_reason(row: SlotRow | None, saved: Saved | None, identity: Identity, remembers: bool) -> str | None:
+    """Why slot and memory do not fit together; None when they do."""
+    created = saved is not None and saved.flush_lsn is not None
+    if row is None:
+        return "the slot is gone, but its position is remembered: somebody dropped it" if created else None
+    if row.wal_status == "lost":
+        return "the slot is lost: the server has removed WAL that it still needed (max_slot_wal_keep_size)"
+    if saved is None:
+        return "unknown past: the slot exists, but nothing is remembered of it" if remembers else None
+    if (saved.system_id, saved.timeline) != (identity.system_id, identity.timeline):
+        return "another server or timeline: the database was restored, or a standby took over"
+    if saved.flush_lsn is not None and (row.confirmed_flush_lsn or 0) > saved.flush_lsn:
+        return f"the slot was advanced by somebody else, from {saved.flush_lsn} to {row.confirmed_flush_lsn}"
+    return None
+
+
+def _after_gap(
+    replication: ReplicationConnection,
+    connection: psycopg.Connection[Any],
+    name: str,
+    state: State | None,
+    row: SlotRow | None,
+    saved: Saved | None,
+    fresh: Saved,
+    reason: str,
+    on_gap: str,
+) -> OpenSlot:
+    gap = Gap(reason, saved.position if saved is not None else None)
+    if on_gap == "stop":
+        raise GapError(
+            f"changes may be missing before slot {name!r} can go on: {reason}. Bring your data up to date, then "
+            f"start with on_gap='deliver' once, or run `cdc drop --slot {name}` and start anew",
+            gap,
+        )
+    if row is not None and row.wal_status == "lost":
+        drop_slot(connection, name)
+        row = None
+    if row is None:
+        return OpenSlot(name, False, _create(replication, connection, name, state, fresh), gap)
+    return OpenSlot(name, False, replace(fresh, flush_lsn=row.confirmed_flush_lsn), gap)
+
+
+def _create(
+    replication: ReplicationConnection,
+    connection: psycopg.Connection[Any],
+    name: str,
+    state: State | None,
+    fresh: Saved,
+) -> Saved:
+    """Create the slot. The intent is saved first, so that a crash in between is not taken for a gap."""
+    if state is not None:
+        state.save(connection, name, fresh)
+    created = replace(fresh, flush_lsn=_create_slot(replication, connection, name, temporary=False))
+    if state is not None:
+        state.save(connection, name, created)
+    log.info("slot.created", slot=name, lsn=str(created.flush_lsn))
+    return created
+
+
+def _temporary(replication: ReplicationConnection, connection: psycopg.Connection[Any], fresh: Saved) -> OpenSlot:
+    name = f"cdc_{os.getpid()}_{fresh.epoch}"
+    start = _create_slot(replication, connection, name, temporary=True)
+    return OpenSlot(name, True, replace(fresh, flush_lsn=start))
+
+
+def _create_slot(
+    replication: ReplicationConnection, connection: psycopg.Connection[Any], name: str, temporary: bool
+) -> Lsn:
+    """CREATE_REPLICATION_SLOT; the LSN from which it streams. Waits for running transactions, and says so."""
+    running = [pid for (pid,) in connection.execute(_RUNNING).fetchall()]
+    if running:
+        log.warning("slot.create.waits", slot=name, for_transactions_of=running)
+    kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
+    # 14 knows only the old spelling of the option.
+    snapshot = "NOEXPORT_SNAPSHOT" if connection.info.server_version < 150000 else "(SNAPSHOT 'nothing')"
+    quoted = sql.Identifier(name).as_string(connection)
+    try:
+        row = replication.query(f"CREATE_REPLICATION_SLOT {quoted} {kind} pgoutput {snapshot}")[0]
+    except errors.ConfigurationLimitExceeded:
+        raise SlotError(
+            "all replication slots of the server are in use: drop one that nobody reads "
+            "(SELECT * FROM pg_replication_slots), or raise max_replication_slots and restart the server"
+        ) from None
+    except errors.InvalidName as error:
+        raise SlotError(f"{error}: a slot name has lower-case letters, digits and underscores") from None
+    except errors.OperationalError as error:
+        raise ConnectionFailed(f"the slot could not be created: {error}") from None
+    return Lsn.parse(str(row[1]))

@@ -1,0 +1,159 @@
+"""What a consumer remembers about its slot between two processes: epoch, position, flush LSN.
+
+May import psycopg. The row is saved just before the server is told to advance, so that a server that is
+further than the row has been advanced by somebody else, which is a gap.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import errors
+
+from cdc.errors import ConfigurationError
+from cdc.lsn import Lsn, Position
+
+__all__ = ["DatabaseState", "FileState", "Saved", "State", "open_state"]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What is remembered of a slot.
+
+    Attributes:
+        system_id: the cluster's identifier, as IDENTIFY_SYSTEM gives it.
+        timeline: its timeline.
+        epoch: token of the slot's life.
+        position: the last change that every handler has finished, else None.
+        flush_lsn: the LSN that the server was allowed to forget; None when the slot was about to be created.
+    """
+
+    system_id: str
+    timeline: int
+    epoch: str
+    position: Position | None = None
+    flush_lsn: Lsn | None = None
+
+
+class State(Protocol):
+    """Where `Saved` is kept."""
+
+    def load(self, connection: psycopg.Connection[Any], slot: str) -> Saved | None:
+        """What is remembered of the slot."""
+
+    def save(self, connection: psycopg.Connection[Any], slot: str, saved: Saved) -> None:
+        """Remember it, durably."""
+
+    def drop(self, connection: psycopg.Connection[Any], slot: str) -> None:
+        """Forget the slot."""
+
+
+_LOAD = """
+SELECT system_id, timeline, epoch, commit_lsn::text, ordinal, flush_lsn::text FROM cdc.slots WHERE slot = %s
+"""
+_SAVE = """
+INSERT INTO cdc.slots (slot, system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, saved_at)
+VALUES (%(slot)s, %(system_id)s, %(timeline)s, %(epoch)s, %(commit_lsn)s, %(ordinal)s, %(flush_lsn)s, now())
+ON CONFLICT (slot) DO UPDATE SET
+    system_id = excluded.system_id, timeline = excluded.timeline, epoch = excluded.epoch,
+    commit_lsn = excluded.commit_lsn, ordinal = excluded.ordinal, flush_lsn = excluded.flush_lsn, saved_at = now()
+"""
+_REMEDY = (
+    "run `cdc setup --dsn …` as a role that may create it (it makes the schema cdc and the table cdc.slots), "
+    "or pass state=PATH to keep the position in a local file, or state=None to keep nothing"
+)
+
+
+class DatabaseState:
+    """A row of `cdc.slots` on the server itself."""
+
+    def load(self, connection: psycopg.Connection[Any], slot: str) -> Saved | None:
+        """See `State.load`. Raises ConfigurationError when the table is missing or not readable."""
+        try:
+            row = connection.execute(_LOAD, (slot,)).fetchone()
+        except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
+            raise ConfigurationError(f"the table cdc.slots is missing: {_REMEDY}") from error
+        except errors.InsufficientPrivilege as error:
+            raise ConfigurationError(f"this role may not use cdc.slots ({error}): {_REMEDY}") from error
+        if row is None:
+            return None
+        system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn = row
+        position = None if commit_lsn is None else Position(epoch, Lsn.parse(commit_lsn), ordinal)
+        return Saved(system_id, timeline, epoch, position, None if flush_lsn is None else Lsn.parse(flush_lsn))
+
+    def save(self, connection: psycopg.Connection[Any], slot: str, saved: Saved) -> None:
+        """See `State.save`."""
+        position = saved.position
+        values = {
+            "slot": slot,
+            "system_id": saved.system_id,
+            "timeline": saved.timeline,
+            "epoch": saved.epoch,
+            "commit_lsn": None if position is None else str(position.commit_lsn),
+            "ordinal": None if position is None else position.ordinal,
+            "flush_lsn": None if saved.flush_lsn is None else str(saved.flush_lsn),
+        }
+        try:
+            connection.execute(_SAVE, values)
+        except (errors.UndefinedTable, errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
+            raise ConfigurationError(f"the position cannot be saved ({error}): {_REMEDY}") from error
+
+    def drop(self, connection: psycopg.Connection[Any], slot: str) -> None:
+        """See `State.drop`."""
+        if connection.execute("SELECT to_regclass('cdc.slots')").fetchone() != (None,):
+            connection.execute("DELETE FROM cdc.slots WHERE slot = %s", (slot,))
+
+
+class FileState:
+    """A local JSON file, for a standby or a role without the right to write. One slot a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self, connection: psycopg.Connection[Any], slot: str) -> Saved | None:
+        """See `State.load`. Raises ConfigurationError when the file is not one of ours, or another slot's."""
+        try:
+            fields = json.loads(self._path.read_text())
+            if fields.pop("slot") != slot:
+                raise ConfigurationError(f"{self._path} belongs to another slot; give each slot a file of its own")
+            position, flush = fields.pop("position"), fields.pop("flush_lsn")
+            return Saved(**fields, position=position and Position.parse(position), flush_lsn=flush and Lsn.parse(flush))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{self._path} is not a position file of cdc ({error}); delete or mend it"
+            ) from None
+
+    def save(self, connection: psycopg.Connection[Any], slot: str, saved: Saved) -> None:
+        """See `State.save`: written beside, synced, then renamed over."""
+        fields = asdict(saved) | {
+            "slot": slot,
+            "position": saved.position and str(saved.position),
+            "flush_lsn": saved.flush_lsn and str(saved.flush_lsn),
+        }
+        beside = self._path.with_name(self._path.name + ".new")
+        try:
+            with beside.open("w") as file:
+                json.dump(fields, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+        except OSError as error:
+            raise ConfigurationError(f"the position cannot be saved to {self._path}: {error.strerror}") from error
+
+    def drop(self, connection: psycopg.Connection[Any], slot: str) -> None:
+        """See `State.drop`."""
+        self._path.unlink(missing_ok=True)
+
+
+def open_state(state: str | Path | None) -> State | None:
+    """The state for the consumer's `state=`: `"database"`, a path, or None to remember nothing."""
+    if state is None:
+        return None
+    return DatabaseState() if state == "database" else FileState(Path(state))

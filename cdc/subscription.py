@@ -1,0 +1,119 @@
+"""A subscription: whose handler wants which changes of which table.
+
+Pure: no I/O. It is the name that users hold on to; what it means for one relation is a `View`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cdc.errors import SubscriptionError
+from cdc.events import Event, Transaction
+from cdc.lsn import Position
+from cdc.rls import Subject
+
+__all__ = ["OPERATIONS", "Handler", "Subscription", "operations_of"]
+
+OPERATIONS = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE"})
+
+Handler = Callable[[Event], Any]
+"""Called with each event. With `AsyncConsumer` it may be a coroutine function."""
+
+
+def operations_of(names: Iterable[str] | None) -> frozenset[str]:
+    """The operations that a user names, such as `("insert", "delete")`; all four for None."""
+    if names is None:
+        return OPERATIONS
+    chosen = frozenset(name.upper() for name in ([names] if isinstance(names, str) else names))
+    unknown = chosen - OPERATIONS
+    if unknown or not chosen:
+        wrong = ", ".join(sorted(unknown)) or "none"
+        raise SubscriptionError(f"operations: {wrong}; choose of insert, update, delete, truncate")
+    return chosen
+
+
+class Subscription:
+    """One subscriber's interest in one table.
+
+    Attributes:
+        schema, table: the table.
+        operations: what it asks for, of `"INSERT"`, `"UPDATE"`, `"DELETE"`, `"TRUNCATE"`.
+        filter: the filter's text, or None.
+        subject: as whom it looks; None is trusted and sees everything.
+        delivered: number of events handed to the handler.
+        undecided: number of changes that could not be judged and were withheld.
+        denied: why nothing is visible at the moment, or None.
+    """
+
+    __slots__ = (
+        "_last",
+        "_on_close",
+        "accept_undecided",
+        "active",
+        "closed",
+        "delivered",
+        "denied",
+        "filter",
+        "first",
+        "handler",
+        "operations",
+        "schema",
+        "subject",
+        "table",
+        "undecided",
+    )
+
+    def __init__(
+        self,
+        schema: str,
+        table: str,
+        handler: Handler,
+        operations: frozenset[str] = OPERATIONS,
+        filter: str | None = None,
+        subject: Subject | None = None,
+        accept_undecided: bool = False,
+        first: bool = False,
+        on_close: Callable[[Subscription], None] | None = None,
+    ) -> None:
+        self.schema = schema
+        self.table = table
+        self.handler = handler
+        self.operations = operations
+        self.filter = filter
+        self.subject = subject
+        self.accept_undecided = accept_undecided
+        self.first = first
+        self.active = False
+        self.closed = False
+        self.delivered = 0
+        self.undecided = 0
+        self.denied: str | None = None
+        self._last: tuple[Transaction, int] | None = None
+        self._on_close = on_close
+
+    @property
+    def previous(self) -> Position | None:
+        """Position of the event delivered last; None before the first."""
+        if self._last is None:
+            return None
+        transaction, ordinal = self._last
+        return Position(transaction.epoch, transaction.commit_lsn, ordinal)
+
+    def close(self) -> None:
+        """Receive nothing more, from now on. Idempotent; may be called from any thread and from a handler."""
+        if not self.closed:
+            self.closed = True
+            if self._on_close is not None:
+                self._on_close(self)
+
+    def link(self, transaction: Transaction, ordinal: int) -> tuple[Transaction, int] | None:
+        """Note that this change is delivered now; what was delivered before it."""
+        previous, self._last = self._last, (transaction, ordinal)
+        self.delivered += 1
+        return previous
+
+    def __repr__(self) -> str:
+        who = "trusted" if self.subject is None else f"as {self.subject.role}"
+        what = "" if self.filter is None else f", filter {self.filter!r}"
+        return f"<Subscription {self.schema}.{self.table} {who}{what}>"

@@ -1,0 +1,64 @@
+"""Fixtures: one private PostgreSQL for the whole run, a fresh database for each test that wants one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from cdc.testing import Sandbox, apply_supabase
+from tests import harness
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Sandbox]:
+    """A running server with the Supabase roles, and a short wal_sender_timeout."""
+    with Sandbox(supabase=True, settings={"wal_sender_timeout": "4s", "max_replication_slots": "40"}) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def database(server: Sandbox) -> Iterator[str]:
+    """The DSN of a fresh database, as superuser; its slots are dropped at the end."""
+    dsn = server.create_database()
+    apply_supabase(dsn)
+    yield dsn
+    name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = %s AND active", (name,)
+        )
+        _drop_slots(connection, str(name))
+
+
+def _drop_slots(connection: psycopg.Connection, name: str) -> None:
+    """Drop what a test left; a walsender that was ended a moment ago may still hold its slot."""
+    for _ in range(100):
+        try:
+            connection.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
+                "WHERE database = %s AND NOT temporary",
+                (name,),
+            )
+            return
+        except psycopg.errors.ObjectInUse:
+            connection.execute("SELECT pg_sleep(0.05)")
+
+
+@pytest.fixture
+def db(database: str) -> Iterator[psycopg.Connection]:
+    """A superuser's connection to a fresh database with schema cdc, a table wells and its publication."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(harness.SETUP)
+        connection.execute(
+            "CREATE TABLE wells (id int PRIMARY KEY, name text, project_id uuid, depth numeric, notes text)"
+        )
+        connection.execute("CREATE PUBLICATION wells FOR TABLE wells")
+        yield connection
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Both kinds of consumer have to pass."""
+    return str(request.param)
