@@ -52,7 +52,7 @@ class Housekeeping:
         if self._save_is_due(session, stream, now):
             yield partial(self.save, session, stream)
         if self._look_is_due(now):
-            yield partial(self._look, session)
+            yield partial(self._look, session, stream)
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
             yield partial(self._refresh_rights, session)
@@ -81,11 +81,14 @@ class Housekeeping:
             return True
         return bool(self._caches) and bool(self.unseen) and now - self._fenced_at >= _FENCE_EVERY
 
-    def _look(self, session: Session) -> None:
+    def _look(self, session: Session, stream: Stream) -> None:
         """Look at a snapshot: changes that it shows need no fence any more."""
         snapshot = snapshot_of(session.control)
         self._fenced_at = time.monotonic()
         self.unseen = {xid for xid in self.unseen if not snapshot.sees(xid)}
+        if stream.transaction is not None:
+            # More of its changes will come, so caches have to be told again.
+            self.unseen.add(stream.transaction.xid)
         for cache in list(self._caches.values()):
             cache.seen(snapshot)
 

@@ -68,7 +68,7 @@ class Session:
     def __init__(self, target: Target, caches: Mapping[Subscription, Cache], former: Session | None = None) -> None:
         self._target = target
         self._caches = caches
-        self.control = connect(target.dsn)
+        self.control = _control(target.dsn)
         self.stream: Stream | None = None
         self.live_from = Lsn(0)
         self._closed = False
@@ -99,7 +99,7 @@ class Session:
         self.dsn = connection_string(self._target.dsn, host=host or None, hostaddr=address or None, port=port)
         if (self.control.info.host, str(self.control.info.port)) != (host, port):
             self.control.close()
-            self.control = connect(self.dsn)
+            self.control = _control(self.dsn)
             self.admission = Admission(self.control, self._target.publications, self._caches)
 
     def start(self, skip: Position | None) -> tuple[Stream, float]:
@@ -197,6 +197,13 @@ class Session:
         replication = getattr(self, "replication", None)
         if replication is not None:
             replication.close()
+
+
+def _control(dsn: str) -> psycopg.Connection[Any]:
+    """The ordinary connection. Saving a position does not wait for a standby: the stream would wait with it."""
+    connection = connect(dsn)
+    connection.execute("SET synchronous_commit = local")
+    return connection
 
 
 def translated(error: psycopg.Error) -> CdcError:
