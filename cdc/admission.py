@@ -48,6 +48,7 @@ class Admission:
         self._names = tuple(publications)
         self._types = Types()
         self._rights: dict[tuple[int, str], TableRights | None] = {}
+        self._checked: dict[Subscription, Relation] = {}
         self._caches = caches
         read_publications(connection, self._names)
 
@@ -63,7 +64,9 @@ class Admission:
             _refuse(relation, decision)
         if predicate is not None and not subscription.accept_undecided:
             _check_identity(subscription, relation, predicate)
-        subscription.denied = decision.denied if decision is not None else None
+        if decision is not None:
+            subscription.denied = decision.denied
+            self._checked[subscription] = relation
 
     def relation(self, message: RelationMessage, roles: Iterable[str]) -> Relation:
         """The relation of a Relation message, with types, key and rights from the catalog."""
@@ -90,6 +93,15 @@ class Admission:
             return View(subscription, relation, predicate)
         subscription.denied = decision.denied
         return View(subscription, relation, predicate, decision.hidden, denied=decision.denied is not None)
+
+    def review(self) -> None:
+        """After rights changed: what they mean to subscriptions whose relation was not streamed yet."""
+        for subscription, relation in list(self._checked.items()):
+            self.view(subscription, relation)
+
+    def forget(self, subscription: Subscription) -> None:
+        """The subscription was closed."""
+        self._checked.pop(subscription, None)
 
     def refresh_rights(self) -> bool:
         """Read all rights again; True when any of them changed."""

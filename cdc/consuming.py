@@ -156,6 +156,8 @@ class Consuming:
         self._unchecked = [pair for pair in self._unchecked if pair[0] is not subscription]
         self._dispatcher.remove(subscription)
         self._loop.caches.pop(subscription, None)
+        if self._loop.session is not None:
+            self._loop.session.admission.forget(subscription)
 
     def _open(self) -> None:
         """Connect, and check what was subscribed before. Nothing happens when it is open already."""

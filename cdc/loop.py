@@ -240,6 +240,7 @@ class Loop:
         if self._house.rights_changed:
             self._house.rights_changed = False
             log.info("rights.changed")
+            session.admission.review()
             self._dispatcher.rebind(session.admission.view)
         session.feedback()
 

@@ -258,7 +258,7 @@ def _string(data: bytes, offset: int) -> tuple[str, int]:
     """String: bytes up to a zero byte, in the client encoding (UTF-8). Returns it and the offset behind it."""
     end = data.find(b"\0", offset)
     if end < 0:
-        raise DecodeError("a string has no end", offset=offset, kind=chr(data[0]))
+        raise DecodeError("a string has no end", offset=min(offset, len(data)), kind=chr(data[0]))
     try:
         return data[offset:end].decode(), end + 1
     except UnicodeDecodeError:

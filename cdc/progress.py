@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 
-from cdc.events import Transaction
 from cdc.lsn import Lsn, Position
+from cdc.transaction import Transaction
 
 __all__ = ["Progress"]
 

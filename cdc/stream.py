@@ -15,7 +15,7 @@ from struct import error as StructError
 from typing import Any, TypeAlias
 
 from cdc.errors import DecodeError
-from cdc.events import Delete, Effect, Insert, Transaction, Truncate, Update
+from cdc.events import Delete, Effect, Insert, Truncate, Update
 from cdc.lsn import Lsn
 from cdc.pgoutput import (
     Begin,
@@ -28,6 +28,7 @@ from cdc.pgoutput import (
 )
 from cdc.relation import Column, Relation
 from cdc.row import Row
+from cdc.transaction import Transaction
 from cdc.values import Types
 
 __all__ = ["Keepalive", "Received", "Stream", "describe"]

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from cdc.errors import SubscriptionError
-from cdc.events import Event, Transaction
+from cdc.events import Event
 from cdc.lsn import Position
 from cdc.rls import Subject
+from cdc.transaction import Transaction
 
 __all__ = ["OPERATIONS", "Handler", "Subscription", "operations_of"]
 

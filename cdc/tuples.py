@@ -70,7 +70,8 @@ def split(data: bytes, offset: int) -> tuple[list[Cell], int]:
             else:
                 raise _unknown_kind(kind, data, offset)
     except (IndexError, StructError):
-        raise DecodeError("a tuple ends early", offset=offset, kind=chr(data[0]) if data else None) from None
+        place = min(offset, len(data))
+        raise DecodeError("a tuple ends early", offset=place, kind=chr(data[0]) if data else None) from None
     if offset > len(data):
         raise DecodeError("a cell is longer than its message", offset=len(data), kind=chr(data[0]))
     return cells, offset

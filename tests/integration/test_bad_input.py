@@ -45,7 +45,9 @@ def test_wrong_database_or_password(database: str, change: dict[str, str], says:
 def test_no_replication_right(server: Sandbox, database: str, db: psycopg.Connection) -> None:
     db.execute("CREATE ROLE plain LOGIN PASSWORD 'p'")
     try:
-        with pytest.raises(cdc.ConfigurationError, match='role \'plain\' has no replication right.*ALTER ROLE "plain" REPL'):
+        with pytest.raises(
+            cdc.ConfigurationError, match="role 'plain' has no replication right.*ALTER ROLE \"plain\" REPL"
+        ):
             start(psycopg.conninfo.make_conninfo(database, user="plain", password="p"))
     finally:
         db.execute("DROP ROLE plain")
@@ -77,13 +79,17 @@ def test_a_pooler_instead_of_a_server() -> None:
         thread = threading.Thread(target=serve)
         thread.start()
         port = listener.getsockname()[1]
-        with pytest.raises(cdc.ConfigurationError, match="connection pooler, not PostgreSQL.*point the DSN at the server"):
+        with pytest.raises(
+            cdc.ConfigurationError, match="connection pooler, not PostgreSQL.*point the DSN at the server"
+        ):
             ReplicationConnection(f"postgresql://u:p@127.0.0.1:{port}/db?sslmode=disable")
         thread.join()
 
 
 def test_a_missing_publication(database: str, db: psycopg.Connection) -> None:
-    with pytest.raises(cdc.ConfigurationError, match="publication 'nothing' does not exist: run `cdc setup.*CREATE PUBLIC"):
+    with pytest.raises(
+        cdc.ConfigurationError, match="publication 'nothing' does not exist: run `cdc setup.*CREATE PUBLIC"
+    ):
         start(database, publication="nothing")
     assert db.execute("SELECT 1 FROM pg_replication_slots WHERE database = current_database()").fetchone() is None
 
@@ -96,7 +102,9 @@ def test_no_cdc_schema(database: str, db: psycopg.Connection) -> None:
 
 def test_a_table_that_is_not_published(database: str, db: psycopg.Connection) -> None:
     db.execute("CREATE TABLE projects (id int PRIMARY KEY)")
-    with pytest.raises(cdc.SubscriptionError, match='public.projects is not in publication .wells.*ALTER PUBLICATION "wells" A'):
+    with pytest.raises(
+        cdc.SubscriptionError, match='public.projects is not in publication .wells.*ALTER PUBLICATION "wells" A'
+    ):
         subscribe(database, "projects")
 
 
@@ -121,7 +129,9 @@ def test_an_invalid_filter(database: str, db: psycopg.Connection, text: str, say
 
 
 def test_a_filter_that_cannot_judge_deletes(database: str, db: psycopg.Connection) -> None:
-    with pytest.raises(cdc.SubscriptionError, match='without name.*ALTER TABLE "public"."wells" REPLICA IDENTITY FULL.*accept_un'):
+    with pytest.raises(
+        cdc.SubscriptionError, match='without name.*ALTER TABLE "public"."wells" REPLICA IDENTITY FULL.*accept_un'
+    ):
         subscribe(database, filter="name=eq.x")
     subscribe(database, filter="name=eq.x", operations=["insert"])
     subscribe(database, filter="name=eq.x", accept_undecided=True)

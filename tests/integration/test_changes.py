@@ -118,7 +118,11 @@ def test_truncate_of_several_tables_gives_one_event_each(kind: str, database: st
 def test_unsent_toast_is_unchanged_and_apply_keeps_it(kind: str, database: str, db: psycopg.Connection) -> None:
     db.execute("ALTER TABLE wells ALTER notes SET STORAGE EXTERNAL")
     insert, update = received(
-        kind, database, db, "INSERT INTO wells VALUES (1, 'a', NULL, NULL, repeat('x', 9000))", "UPDATE wells SET name = 'b'"
+        kind,
+        database,
+        db,
+        "INSERT INTO wells VALUES (1, 'a', NULL, NULL, repeat('x', 9000))",
+        "UPDATE wells SET name = 'b'",
     )
     assert update.new["notes"] is cdc.UNCHANGED
     assert "notes" not in update.to_dict()["new"]
@@ -133,7 +137,11 @@ def test_unsent_toast_is_unchanged_and_apply_keeps_it(kind: str, database: str, 
 def test_unsent_toast_is_restored_under_identity_full(kind: str, database: str, db: psycopg.Connection) -> None:
     db.execute("ALTER TABLE wells ALTER notes SET STORAGE EXTERNAL; ALTER TABLE wells REPLICA IDENTITY FULL")
     _, update = received(
-        kind, database, db, "INSERT INTO wells VALUES (1, 'a', NULL, NULL, repeat('x', 9000))", "UPDATE wells SET name = 'b'"
+        kind,
+        database,
+        db,
+        "INSERT INTO wells VALUES (1, 'a', NULL, NULL, repeat('x', 9000))",
+        "UPDATE wells SET name = 'b'",
     )
     assert update.new["notes"] == "x" * 9000
 

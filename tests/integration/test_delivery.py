@@ -18,7 +18,9 @@ from tests.harness import QUICK, Running, until
 
 
 def confirmed(db: psycopg.Connection, slot: str = "ingest") -> cdc.Lsn:
-    row = db.execute("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s", (slot,)).fetchone()
+    row = db.execute(
+        "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s", (slot,)
+    ).fetchone()
     assert row is not None
     return cdc.Lsn.parse(row[0])
 
@@ -281,7 +283,9 @@ def test_everything_is_given_back(kind: str, database: str, db: psycopg.Connecti
         (open_now,) = db.execute(mine).fetchone() or (0,)
         assert open_now == 3
     until(lambda: db.execute(mine).fetchone() == (0,))
-    assert db.execute("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()").fetchone() == (0,)
+    assert db.execute("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()").fetchone() == (
+        0,
+    )
     until(lambda: threading.active_count() <= threads)
 
 

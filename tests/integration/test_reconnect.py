@@ -83,15 +83,14 @@ def test_a_temporary_slot_tells_of_the_gap(kind: str, server: Sandbox, database:
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_restarted_server(kind: str, mode: str) -> None:
     """A fast shutdown also proves that the consumer lets the server go: it would wait for ever otherwise."""
-    with Sandbox() as server:
-        with psycopg.connect(server.dsn, autocommit=True) as db:
-            db.execute(SETUP + "CREATE TABLE wells (id int PRIMARY KEY); CREATE PUBLICATION wells FOR TABLE wells")
-            with Running(kind, server.dsn, backoff=QUICK) as running:
-                db.execute("INSERT INTO wells VALUES (1)")
-                running.caught_up(db)
-                db.execute("CREATE TABLE elsewhere AS SELECT 1")
-                server.restart(mode=mode)
-                with psycopg.connect(server.dsn, autocommit=True) as after:
-                    after.execute("INSERT INTO wells VALUES (2)")
-                    running.caught_up(after)
-                assert [event.key for event in running.events] == [1, 2]
+    with Sandbox() as server, psycopg.connect(server.dsn, autocommit=True) as db:
+        db.execute(SETUP + "CREATE TABLE wells (id int PRIMARY KEY); CREATE PUBLICATION wells FOR TABLE wells")
+        with Running(kind, server.dsn, backoff=QUICK) as running:
+            db.execute("INSERT INTO wells VALUES (1)")
+            running.caught_up(db)
+            db.execute("CREATE TABLE elsewhere AS SELECT 1")
+            server.restart(mode=mode)
+            with psycopg.connect(server.dsn, autocommit=True) as after:
+                after.execute("INSERT INTO wells VALUES (2)")
+                running.caught_up(after)
+            assert [event.key for event in running.events] == [1, 2]

@@ -294,6 +294,19 @@ def test_nothing_left_after_the_guardian_is_killed() -> None:
     assert nothing_left(*facts)
 
 
+def test_nothing_left_after_the_server_is_killed() -> None:
+    with Sandbox() as server:
+        facts = server.guardian_pid, server.server_pid, server.data_folder.parent
+        assert one(server.dsn, "show dynamic_shared_memory_type") == "mmap"
+        key = (server.data_folder / "postmaster.pid").read_text().splitlines()[6].split()[0]
+        os.kill(server.server_pid, signal.SIGKILL)
+        assert wait_until(lambda: not runs(facts[1]))
+    assert nothing_left(*facts)
+    if sys.platform == "linux":
+        segments = [line.split()[0] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+        assert key not in segments
+
+
 def test_a_forked_child_does_not_stop_it() -> None:
     end = """
 if os.fork() == 0:

@@ -95,7 +95,9 @@ def test_a_lost_slot_is_a_gap(kind: str) -> None:
         lost = "SELECT wal_status FROM pg_replication_slots"
 
         def fill() -> bool:
-            db.execute("CREATE TABLE fill AS SELECT n, repeat('x', 500) FROM generate_series(1, 40000) n; DROP TABLE fill")
+            db.execute(
+                "CREATE TABLE fill AS SELECT n, repeat('x', 500) FROM generate_series(1, 40000) n; DROP TABLE fill"
+            )
             db.execute("SELECT pg_switch_wal()")
             db.execute("CHECKPOINT")
             return db.execute(lost).fetchone() == ("lost",)
@@ -108,7 +110,10 @@ def test_a_lost_slot_is_a_gap(kind: str) -> None:
 
 
 def test_a_busy_slot(kind: str, database: str, db: psycopg.Connection) -> None:
-    with Running(kind, database), pytest.raises(cdc.SlotError, match="'ingest' is in use by process .* one consumer a slot"):
+    with (
+        Running(kind, database),
+        pytest.raises(cdc.SlotError, match="'ingest' is in use by process .* one consumer a slot"),
+    ):
         run_once(kind, database, db)
 
 

@@ -15,32 +15,34 @@ TRUE = (
 
 # PostgreSQL 14, 15 and 18: owner = (SELECT auth.uid())
 SUBLINKS = [
-    "{OPEXPR :opno 2972 :opfuncid 2956 :opresulttype 16 :opretset false :opcollid 0 :inputcollid 0 :args ({VAR :varno 1 "
-    ":varattno 2 :vartype 2950 :vartypmod -1 :varcollid 0 :varlevelsup 0 :varnosyn 1 :varattnosyn 2 :location 29} "
-    "{SUBLINK :subLinkType 4 :subLinkId 0 :testexpr <> :operName <> :subselect {QUERY :commandType 1 :querySource 0 "
-    ":canSetTag true :utilityStmt <> :resultRelation 0 :hasAggs false :cteList <> :rtable <> :jointree {FROMEXPR "
-    ":fromlist <> :quals <>} :targetList ({TARGETENTRY :expr {FUNCEXPR :funcid 16388 :funcresulttype 2950 :funcretset "
-    "false :funcvariadic false :funcformat 0 :funccollid 0 :inputcollid 0 :args <> :location 45} :resno 1 :resname uid "
-    ":ressortgroupref 0 :resorigtbl 0 :resorigcol 0 :resjunk false}) :override 0 :onConflict <> :rowMarks <> "
-    ":withCheckOptions <> :stmt_location 0 :stmt_len 0} :location 37}) :location 35}",
-    "{OPEXPR :opno 2972 :opfuncid 2956 :opresulttype 16 :opretset false :opcollid 0 :inputcollid 0 :args ({VAR :varno 1 "
-    ":varattno 2 :vartype 2950 :vartypmod -1 :varcollid 0 :varlevelsup 0 :varnosyn 1 :varattnosyn 2 :location 29} "
-    "{SUBLINK :subLinkType 4 :subLinkId 0 :testexpr <> :operName <> :subselect {QUERY :commandType 1 :querySource 0 "
-    ":canSetTag true :utilityStmt <> :resultRelation 0 :hasAggs false :cteList <> :rtable <> :jointree {FROMEXPR "
-    ":fromlist <> :quals <>} :targetList ({TARGETENTRY :expr {FUNCEXPR :funcid 16388 :funcresulttype 2950 :funcretset "
-    "false :funcvariadic false :funcformat 0 :funccollid 0 :inputcollid 0 :args <> :location 45} :resno 1 :resname uid "
-    ":ressortgroupref 0 :resorigtbl 0 :resorigcol 0 :resjunk false}) :override 0 :onConflict <> :rowMarks <> "
-    ":withCheckOptions <> :mergeActionList <> :mergeUseOuterJoin false :stmt_location 0 :stmt_len 0} :location 37}) "
+    "{OPEXPR :opno 2972 :opfuncid 2956 :opresulttype 16 :opretset false :opcollid 0 :inputcollid 0 :args ({VAR "
+    ":varno 1 :varattno 2 :vartype 2950 :vartypmod -1 :varcollid 0 :varlevelsup 0 :varnosyn 1 :varattnosyn 2 "
+    ":location 29} {SUBLINK :subLinkType 4 :subLinkId 0 :testexpr <> :operName <> :subselect {QUERY :commandType "
+    "1 :querySource 0 :canSetTag true :utilityStmt <> :resultRelation 0 :hasAggs false :cteList <> :rtable <> "
+    ":jointree {FROMEXPR :fromlist <> :quals <>} :targetList ({TARGETENTRY :expr {FUNCEXPR :funcid 16388 "
+    ":funcresulttype 2950 :funcretset false :funcvariadic false :funcformat 0 :funccollid 0 :inputcollid 0 :args "
+    "<> :location 45} :resno 1 :resname uid :ressortgroupref 0 :resorigtbl 0 :resorigcol 0 :resjunk false}) "
+    ":override 0 :onConflict <> :rowMarks <> :withCheckOptions <> :stmt_location 0 :stmt_len 0} :location 37}) "
     ":location 35}",
-    "{OPEXPR :opno 2972 :opfuncid 2956 :opresulttype 16 :opretset false :opcollid 0 :inputcollid 0 :args ({VAR :varno 1 "
-    ":varattno 2 :vartype 2950 :vartypmod -1 :varcollid 0 :varnullingrels (b) :varlevelsup 0 :varreturningtype 0 "
-    ":varnosyn 1 :varattnosyn 2 :location -1} {SUBLINK :subLinkType 4 :subLinkId 0 :testexpr <> :operName <> :subselect "
-    "{QUERY :commandType 1 :querySource 0 :canSetTag true :utilityStmt <> :resultRelation 0 :hasAggs false :hasGroupRTE "
-    "false :cteList <> :rtable <> :rteperminfos <> :jointree {FROMEXPR :fromlist <> :quals <>} :targetList ({TARGETENTRY "
-    ":expr {FUNCEXPR :funcid 16388 :funcresulttype 2950 :funcretset false :funcvariadic false :funcformat 0 :funccollid 0 "
-    ":inputcollid 0 :args <> :location -1} :resno 1 :resname uid :ressortgroupref 0 :resorigtbl 0 :resorigcol 0 :resjunk "
-    "false}) :override 0 :onConflict <> :returningOldAlias <> :rowMarks <> :withCheckOptions <> :stmt_location -1 "
-    ":stmt_len -1} :location -1}) :location -1}",
+    "{OPEXPR :opno 2972 :opfuncid 2956 :opresulttype 16 :opretset false :opcollid 0 :inputcollid 0 :args ({VAR "
+    ":varno 1 :varattno 2 :vartype 2950 :vartypmod -1 :varcollid 0 :varlevelsup 0 :varnosyn 1 :varattnosyn 2 "
+    ":location 29} {SUBLINK :subLinkType 4 :subLinkId 0 :testexpr <> :operName <> :subselect {QUERY :commandType "
+    "1 :querySource 0 :canSetTag true :utilityStmt <> :resultRelation 0 :hasAggs false :cteList <> :rtable <> "
+    ":jointree {FROMEXPR :fromlist <> :quals <>} :targetList ({TARGETENTRY :expr {FUNCEXPR :funcid 16388 "
+    ":funcresulttype 2950 :funcretset false :funcvariadic false :funcformat 0 :funccollid 0 :inputcollid 0 :args "
+    "<> :location 45} :resno 1 :resname uid :ressortgroupref 0 :resorigtbl 0 :resorigcol 0 :resjunk false}) "
+    ":override 0 :onConflict <> :rowMarks <> :withCheckOptions <> :mergeActionList <> :mergeUseOuterJoin false "
+    ":stmt_location 0 :stmt_len 0} :location 37}) :location 35}",
+    "{OPEXPR :opno 2972 :opfuncid 2956 :opresulttype 16 :opretset false :opcollid 0 :inputcollid 0 :args ({VAR "
+    ":varno 1 :varattno 2 :vartype 2950 :vartypmod -1 :varcollid 0 :varnullingrels (b) :varlevelsup 0 "
+    ":varreturningtype 0 :varnosyn 1 :varattnosyn 2 :location -1} {SUBLINK :subLinkType 4 :subLinkId 0 :testexpr "
+    "<> :operName <> :subselect {QUERY :commandType 1 :querySource 0 :canSetTag true :utilityStmt <> "
+    ":resultRelation 0 :hasAggs false :hasGroupRTE false :cteList <> :rtable <> :rteperminfos <> :jointree "
+    "{FROMEXPR :fromlist <> :quals <>} :targetList ({TARGETENTRY :expr {FUNCEXPR :funcid 16388 :funcresulttype "
+    "2950 :funcretset false :funcvariadic false :funcformat 0 :funccollid 0 :inputcollid 0 :args <> :location -1}"
+    " :resno 1 :resname uid :ressortgroupref 0 :resorigtbl 0 :resorigcol 0 :resjunk false}) :override 0 "
+    ":onConflict <> :returningOldAlias <> :rowMarks <> :withCheckOptions <> :stmt_location -1 :stmt_len -1} "
+    ":location -1}) :location -1}",
 ]
 
 
@@ -172,7 +174,27 @@ def test_asking_for_what_is_not_there_is_the_same_error() -> None:
 
 
 _PIECES = st.sampled_from(
-    ["{", "}", "(", ")", " ", "\n", "\\", "<>", ":a ", ":constvalue ", "CONST ", "4 ", "[ ", "] ", "-1 ", "x", '"', "é", "٣"]
+    [
+        "{",
+        "}",
+        "(",
+        ")",
+        " ",
+        "\n",
+        "\\",
+        "<>",
+        ":a ",
+        ":constvalue ",
+        "CONST ",
+        "4 ",
+        "[ ",
+        "] ",
+        "-1 ",
+        "x",
+        '"',
+        "é",
+        "٣",
+    ]
 )
 
 

@@ -1,0 +1,70 @@
+"""The transaction of a change, and what places a change in the stream.
+
+Touches nothing. The manual: "Logical Replication Message Formats", Begin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cdc.lsn import Lsn, Position
+
+__all__ = ["Placed", "Transaction", "commit_time"]
+
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def commit_time(microseconds: int) -> datetime:
+    """The time that pgoutput sends as microseconds since 2000-01-01, as an aware datetime in UTC."""
+    return _POSTGRES_EPOCH + timedelta(microseconds=microseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """The transaction of a change, as its Begin message announces it.
+
+    Attributes:
+        epoch: token of the slot's life.
+        xid: the transaction's 32-bit id.
+        commit_lsn: LSN of its commit record.
+        commit_microseconds: commit time in microseconds since 2000-01-01 UTC.
+    """
+
+    epoch: str
+    xid: int
+    commit_lsn: Lsn
+    commit_microseconds: int
+
+
+class Placed:
+    """What all events of a transaction share: where they stand and what came before them."""
+
+    __slots__ = ("_ordinal", "_previous", "_transaction")
+
+    _transaction: Transaction
+    _ordinal: int
+    _previous: tuple[Transaction, int] | None
+
+    @property
+    def position(self) -> Position:
+        """The identity of this change."""
+        return Position(self._transaction.epoch, self._transaction.commit_lsn, self._ordinal)
+
+    @property
+    def previous(self) -> Position | None:
+        """The position delivered to this subscription before; None at its start."""
+        if self._previous is None:
+            return None
+        transaction, ordinal = self._previous
+        return Position(transaction.epoch, transaction.commit_lsn, ordinal)
+
+    @property
+    def xid(self) -> int:
+        """The 32-bit id of the transaction that made the change."""
+        return self._transaction.xid
+
+    @property
+    def commit_time(self) -> datetime:
+        """When the transaction committed, by the server's clock; aware, in UTC."""
+        return commit_time(self._transaction.commit_microseconds)
