@@ -213,9 +213,8 @@ def _texts(result: pq.abc.PGresult, row: int) -> tuple[str | None, ...]:
 def _error(result: pq.abc.PGresult) -> Exception:
     """The psycopg error class of a failed result; a result without SQLSTATE comes from libpq: the network."""
     sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
-    message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message).decode(
-        "utf-8", "replace"
-    )
+    primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
+    message = (primary or result.error_message).decode("utf-8", "replace")
     if sqlstate is None:
         return ConnectionFailed(f"the connection was lost: {_first_line(message)}")
     try:

@@ -63,9 +63,8 @@ class Row(Mapping[str, Any]):
             try:
                 return self._shape.decoders[index](cell)
             except ValueError as error:
-                raise ValueError(
-                    f"column {name!r} cannot be decoded ({error}); row.text({name!r}) has its text"
-                ) from None
+                problem = f"column {name!r} cannot be decoded ({error}); row.text({name!r}) has its text"
+                raise ValueError(problem) from None
         return cell
 
     def __iter__(self) -> Iterator[str]:

@@ -93,16 +93,18 @@ class Parent:
 
 
 class System:
-    """What only Linux offers: tying a process's life to this one. Elsewhere its methods do nothing."""
+    """The C library's calls that tie a process's life to this one (on Linux) and take its remains away."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        self._library: Any = None
         self._prctl: Any = None
-        if sys.platform == "linux":
-            with contextlib.suppress(ImportError, OSError, AttributeError):
-                import ctypes
+        with contextlib.suppress(ImportError, OSError, AttributeError):
+            import ctypes
 
-                self._prctl = ctypes.CDLL(None).prctl
+            self._library = ctypes.CDLL(None)
+            if sys.platform == "linux":
+                self._prctl = self._library.prctl
                 self._prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def tie(self) -> None:
@@ -124,6 +126,11 @@ class System:
                     time.sleep(0.02)
             except ChildProcessError:
                 return
+
+    def release(self, segment: int) -> None:
+        """Remove a segment of System V shared memory, if it exists."""
+        if self._library is not None:
+            self._library.shmctl(segment, 0, None)  # 0 is IPC_RMID everywhere.
 
 
 class Server:
@@ -154,10 +161,9 @@ class Server:
         for source, place in self._plan["install"].items():
             self._install(Path(source), self.folder / "install" / place)
         password = self.folder / "password"
-        password.touch(mode=0o600)
         password.write_text(self._plan["password"] + "\n")
-        self._give(password)
-        self._give(self.folder)
+        for path in (password, self.folder) if self._plan["account"] else ():
+            os.chown(path, *self._plan["account"])
         self._initdb(password)
         password.unlink()
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as configuration:
@@ -194,7 +200,9 @@ class Server:
         self._system.sweep()
 
     def delete(self) -> None:
-        """Delete the folder with everything in it."""
+        """Delete the folder with everything in it, and the shared memory of a server that was killed."""
+        for segment in "".join(self._state()[6:7]).split()[1:]:
+            self._system.release(int(segment))
         for _ in range(50):
             shutil.rmtree(self.folder, ignore_errors=True)
             if not self.folder.exists():
@@ -214,10 +222,6 @@ class Server:
         if target.name in ("lib", "lib64"):
             libraries = [str(target), self._environment.get("LD_LIBRARY_PATH", "")]
             self._environment["LD_LIBRARY_PATH"] = ":".join(filter(None, libraries))
-
-    def _give(self, path: Path) -> None:
-        if self._plan["account"]:
-            os.chown(path, *self._plan["account"])
 
     def _initdb(self, password: Path) -> None:
         options = ["-U", "postgres", "-E", "UTF8", "-A", "scram-sha-256", f"--pwfile={password}", "--no-locale"]
@@ -255,26 +259,29 @@ class Server:
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers():
             if not self._runs():
-                return self._explain(self._log_tail(written))
+                return self._passing(self._log_tail(written))
             if time.monotonic() > deadline:
                 raise Failure(f"The server is not ready after {_START_SECONDS:.0f} s:\n" + self._log_tail(written))
             self._parent.pause(0.01)
         return ""
 
-    def _explain(self, log: str) -> str:
+    def _passing(self, log: str) -> str:
         """Return the log when a later attempt may succeed; raise `Failure` when not."""
-        passing = ("could not bind", "pre-existing shared memory block", "lock file")
-        if any(sign in log for sign in passing):
+        if any(sign in log for sign in ("could not bind", "pre-existing shared memory block", "lock file")):
             return log
         raise Failure("The server does not start:\n" + log)
 
     def _answers(self) -> bool:
         """Tell whether the server says that it is ready, in the file where pg_ctl looks too."""
+        state = self._state()
+        return len(state) > 7 and state[0] == str(self.pid) and state[7] == "ready"
+
+    def _state(self) -> list[str]:
+        """The lines of postmaster.pid, which a server deletes when it ends by itself."""
         try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            return [line.strip() for line in (self.data / "postmaster.pid").read_text().splitlines()]
         except OSError:
-            return False
-        return len(lines) > 7 and lines[0].strip() == str(self.pid) and lines[7].strip() == "ready"
+            return []
 
     def _log_tail(self, start: int = 0) -> str:
         return _tail(self.log.read_bytes()[start:].decode(errors="replace")) if self.log.exists() else ""

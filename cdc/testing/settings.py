@@ -17,6 +17,8 @@ _SETTINGS = {
     "max_replication_slots": "32",
     "max_wal_senders": "32",
     "fsync": "off",
+    # Shared memory lies in the data folder, so that a killed server leaves none of it elsewhere.
+    "dynamic_shared_memory_type": "mmap",
 }
 # These keep the server private, and belong to the sandbox itself.
 _OWN = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}

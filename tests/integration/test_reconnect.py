@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import psycopg
 import pytest
 
@@ -28,7 +30,7 @@ def test_a_cut_network_loses_nothing_and_repeats_nothing(
         assert health.reconnects >= 1 and health.colour is cdc.Colour.GREEN
     assert [event.key for event in running.events] == list(range(60))
     links = [(event.previous, event.position) for event in running.events]
-    assert all(later[0] == earlier[1] for earlier, later in zip(links, links[1:], strict=False))
+    assert all(later[0] == earlier[1] for earlier, later in pairwise(links))
 
 
 def test_health_says_what_goes_on_while_the_network_is_gone(
