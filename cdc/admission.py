@@ -92,7 +92,7 @@ class Admission:
         if decision is None:
             return View(subscription, relation, predicate)
         subscription.denied = decision.denied
-        return View(subscription, relation, predicate, decision.hidden, denied=decision.denied is not None)
+        return View(subscription, relation, predicate, decision.hidden, denied=not decision.granted)
 
     def review(self) -> None:
         """After rights changed: what they mean to subscriptions whose relation was not streamed yet."""

@@ -36,7 +36,7 @@ class View:
         relation: on what.
         predicate: filter and policies together; None sees everything.
         hidden: columns that this subscriber may not read.
-        denied: True when it sees nothing at all, TRUNCATE included.
+        denied: True when it sees nothing at all, TRUNCATE included, for want of the right to select.
     """
 
     __slots__ = ("_identity", "_predicate", "_relation", "_whole", "denied", "subscription")

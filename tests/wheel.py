@@ -46,7 +46,8 @@ def main() -> None:
         inside = zipfile.ZipFile(wheel).namelist()
         assert "cdc/py.typed" in inside
         assert "cdc/sql/01_schema.sql" in inside, inside
-        assert any(entry.endswith("/sql/01_schema.sql") for entry in tarfile.open(sdist).getnames())
+        with tarfile.open(sdist) as archive:
+            assert any(entry.endswith("/sql/01_schema.sql") for entry in archive.getnames())
         run(sys.executable, "-m", "venv", folder / "venv")
         binaries = folder / "venv" / "bin"
         pip = (binaries / "pip", "install", "--quiet", "--disable-pip-version-check")

@@ -50,6 +50,7 @@ class Decision:
         denied: why nothing can be seen at all, None when something can. No error: a subject without rights is one.
         exempt: whether row-level security does not apply to the role.
         unsupported: the policies that cannot be decided. The predicate is safe all the same.
+        granted: whether the role has the SELECT right at all, so that it may know of a TRUNCATE.
     """
 
     predicate: Predicate
@@ -57,6 +58,7 @@ class Decision:
     denied: str | None
     exempt: bool
     unsupported: tuple[Unsupported, ...]
+    granted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def decide(rights: TableRights, relation: Relation, types: Types, subject: Subje
     hidden = _hidden(rights, relation)
     reason = _missing_right(rights, relation, hidden)
     if reason is not None:
-        return Decision(constant(FALSE), hidden, reason, rights.exempt, ())
+        return Decision(constant(FALSE), hidden, reason, rights.exempt, (), granted=False)
     if rights.exempt:
         return Decision(constant(TRUE), hidden, None, True, ())
     compiled = _compiled(Scope(rights, relation, types))
