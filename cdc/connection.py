@@ -59,10 +59,13 @@ def connect(dsn: str, **parameters: Any) -> psycopg.Connection[Any]:
         connection = psycopg.connect(text, autocommit=True, **parameters)
     except psycopg.Error as error:
         raise failure(str(error)) from None
-    for name, value in _SETTINGS.items():
-        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
-    connection.execute("SET row_security = off")
+    connection.execute(_set(_SETTINGS | {"row_security": "off"}))
     return connection
+
+
+def _set(settings: dict[str, str]) -> str:
+    """One statement for several settings. Names and values are this module's own."""
+    return "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
 
 
 def failure(text: str) -> CdcError:
@@ -104,8 +107,7 @@ class ReplicationConnection:
             raise failure(str(error)) from None
         self._pgconn = self._connection.pgconn
         self.process_id = self._pgconn.backend_pid
-        for name, value in _SETTINGS.items():
-            self.query(f"SET {name} = '{value}'")
+        self.query(_set(_SETTINGS))
 
     @property
     def host(self) -> tuple[str, str, str]:

@@ -211,6 +211,7 @@ class Loop:
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
         """Tell every subscription that changes may be missing here; caches first."""
         log.warning("gap", reason=gap.reason, last=str(gap.last))
+        self._house.unseen.clear()
         self._activate(session)
         for subscription in sorted(self._dispatcher.subscriptions, key=lambda each: not each.first):
             event: Event = Gap(gap.reason, gap.last, subscription.previous)

@@ -80,6 +80,8 @@ class Session:
             raise
 
     def _open(self, target: Target, former: Session | None) -> None:
+        if psycopg.pq.__impl__ == "python":
+            log.warning("psycopg.slow", remedy='pip install "psycopg[binary]": its ctypes fallback is ten times slower')
         check_server(self.control)
         self.admission = Admission(self.control, target.publications, self._caches)
         self.replication = ReplicationConnection(target.dsn)
