@@ -40,9 +40,16 @@ def connection_string(dsn: str, **more: str | None) -> str:
     try:
         given = conninfo.conninfo_to_dict(dsn)
     except psycopg.Error as error:
+        # Only the name of an option is repeated: any other part may be a piece of the password.
+        option = re.search(r"invalid (?:connection option|URI query parameter:) \"(\w+)\"", str(error))
+        reason = f": there is no option {option[1]!r}" if option else ""
         raise ConfigurationError(
-            f"the DSN cannot be read: {_first_line(error)}; one looks like postgresql://user@host:5432/database"
+            f"the DSN cannot be read{reason}; one looks like postgresql://user:password@host:5432/database, "
+            "with special characters of the password as %40 for @, %2F for /, %3A for :"
         ) from None
+    port = str(given.get("port") or "")
+    if "@" in f"{given.get('host')}{given.get('dbname')}" or not re.fullmatch(r"[\d,]*", port):
+        raise ConfigurationError("the DSN cannot be read: write @, / and : of the password as %40, %2F and %3A")
     parameters: dict[str, Any] = {"application_name": "cdc", "connect_timeout": "10"}
     parameters.update(given)
     parameters.update(more)

@@ -115,8 +115,10 @@ class Consumer(Consuming):
         self._open()
         if self._ident is not None or self._thread is not None:
             raise ConfigurationError("this consumer runs already")
-        self._work()
-        self._close()
+        try:
+            self._work()
+        finally:
+            self._close()
 
     def start(self) -> None:
         """Connect, then receive and dispatch on a thread of the consumer's own."""

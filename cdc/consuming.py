@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+from cdc.admission import Admission
 from cdc.cache import Cache, columns_of
 from cdc.catalog import table_name
 from cdc.dispatcher import Dispatcher
@@ -166,19 +167,15 @@ class Consuming:
             raise ConfigurationError("this consumer was stopped: make a new one")
         if self._loop.session is not None:
             return
-        self._loop.open()
-        session = self._loop.session
-        assert session is not None
-        try:
-            for subscription, cache in self._unchecked:
-                session.admission.check(subscription, cache)
-        except BaseException:
-            session.close()
-            self._loop.session = None
-            raise
+        self._loop.open(self._check_all)
         unchecked, self._unchecked = self._unchecked, []
         for subscription, cache in unchecked:
             self._admit(subscription, cache)
+
+    def _check_all(self, admission: Admission) -> None:
+        """Check what was subscribed before; a mistake must not leave a slot behind."""
+        for subscription, cache in self._unchecked:
+            admission.check(subscription, cache)
 
     def _close(self) -> None:
         """Give back every connection; for a consumer whose loop is over or never ran."""

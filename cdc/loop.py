@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any
 
 import psycopg
 
+from cdc.admission import Admission
 from cdc.cache import Cache
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConnectionFailed, HandlerError
@@ -65,10 +66,10 @@ class Loop:
         self._house = Housekeeping(self.progress, self.caches, rights_interval)
         self._ticker: Ticker | None = None
 
-    def open(self) -> None:
-        """Connect and check. Raises what the user has to mend."""
+    def open(self, check: Callable[[Admission], None] | None = None) -> None:
+        """Connect and check; `check` is called before a slot is made. Raises what the user has to mend."""
         try:
-            self.session = Session(self._target, self.caches, self.session)
+            self.session = Session(self._target, self.caches, self.session, check)
         except psycopg.Error as error:
             raise translated(error) from error
         self._dispatcher.forget_relations()

@@ -7,7 +7,7 @@ tells the server what it may forget. A saved position goes to disk before the se
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,7 +66,14 @@ class Session:
         live_from: LSN that has to be handled before the stream counts as live.
     """
 
-    def __init__(self, target: Target, caches: Mapping[Subscription, Cache], former: Session | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        caches: Mapping[Subscription, Cache],
+        former: Session | None = None,
+        check: Callable[[Admission], None] | None = None,
+    ) -> None:
+        """Connect, check, and open the slot; `check` may refuse before a slot is made."""
         self._target = target
         self._caches = caches
         self.control = _control(target.dsn)
@@ -74,18 +81,20 @@ class Session:
         self.live_from = Lsn(0)
         self._closed = False
         try:
-            self._open(target, former)
+            self._open(target, former, check)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, target: Target, former: Session | None) -> None:
+    def _open(self, target: Target, former: Session | None, check: Callable[[Admission], None] | None) -> None:
         if psycopg.pq.__impl__ == "python":
             log.warning("psycopg.slow", remedy='pip install "psycopg[binary]": its ctypes fallback is ten times slower')
         check_server(self.control)
         self.admission = Admission(self.control, target.publications, self._caches)
         self.replication = ReplicationConnection(target.dsn)
         self._pin()
+        if check is not None:
+            check(self.admission)
         identity = identify(self.replication)
         pid = former.replication.process_id if former is not None else None
         self.slot: OpenSlot = open_slot(

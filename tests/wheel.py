@@ -59,7 +59,7 @@ def main() -> None:
         run(binaries / "cdc", "--version")
         (folder / "program.py").write_text(PROGRAM)
         (folder / "use.sh").write_text(
-            'set -e\npython -c "import psycopg, os; psycopg.connect(os.environ[\'CDC_DSN\'], autocommit=True)'
+            "set -e\npython -c \"import psycopg, os; psycopg.connect(os.environ['CDC_DSN'], autocommit=True)"
             ".execute('CREATE TABLE wells (id int PRIMARY KEY, name text)')\"\ncdc setup\npython program.py\n"
         )
         environment = {"HOME": os.environ.get("HOME", str(folder)), "PATH": f"{binaries}:{os.environ['PATH']}"}

@@ -24,8 +24,12 @@ def subscribe(dsn: str, table: str = "wells", **options: object) -> None:
 
 
 def test_a_dsn_that_cannot_be_read() -> None:
-    with pytest.raises(cdc.ConfigurationError, match="the DSN cannot be read.*postgresql://user@host"):
+    with pytest.raises(cdc.ConfigurationError, match="the DSN cannot be read: there is no option 'hots'"):
         start("hots=127.0.0.1 dbname=postgres")
+    for dsn in ("host=h password=my secret", "postgresql://u:my@secret@host/d", "postgresql://u:secret/x@host:x/d"):
+        with pytest.raises(cdc.ConfigurationError, match="the DSN cannot be read.*%40") as caught:
+            start(dsn)
+        assert "secret" not in str(caught.value)
 
 
 def test_nobody_listens() -> None:
@@ -136,6 +140,13 @@ def test_a_filter_that_cannot_judge_deletes(database: str, db: psycopg.Connectio
     subscribe(database, filter="name=eq.x", operations=["insert"])
     subscribe(database, filter="name=eq.x", accept_undecided=True)
     subscribe(database, filter="id=eq.1")
+
+
+def test_a_mistake_leaves_no_slot_behind(database: str, db: psycopg.Connection) -> None:
+    with pytest.raises(cdc.SubscriptionError):
+        subscribe(database, "nothing")
+    assert db.execute("SELECT 1 FROM pg_replication_slots WHERE database = current_database()").fetchone() is None
+    assert db.execute("SELECT 1 FROM cdc.slots").fetchone() is None
 
 
 def test_unknown_operations(database: str) -> None:

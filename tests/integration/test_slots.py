@@ -139,7 +139,7 @@ def test_a_physical_slot_cannot_be_read(kind: str, database: str, db: psycopg.Co
 
 def test_no_slot_left_on_the_server(kind: str) -> None:
     with Sandbox(settings={"max_replication_slots": 1}) as server, psycopg.connect(server.dsn, autocommit=True) as db:
-        db.execute("CREATE PUBLICATION wells; SELECT pg_create_physical_replication_slot('only')")
+        db.execute("CREATE TABLE wells (id int); CREATE PUBLICATION wells FOR TABLE wells; SELECT pg_create_physical_replication_slot('only')")
         with pytest.raises(cdc.SlotError, match="all replication slots .* max_replication_slots"):
             run_once(kind, server.dsn, db, slot=None)
 
