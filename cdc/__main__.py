@@ -1,0 +1,7 @@
+"""`python -m cdc`: the command line."""
+
+from __future__ import annotations
+
+from cdc.daemon import main
+
+main()
