@@ -59,11 +59,11 @@ def test_demo_proves_itself(scratch: Path) -> None:
     assert result["problems"] == []
     assert result["delivered"] == result["committed"] > 100
     assert result["invalidations"] == result["committed"]
-    assert set(result["by_subject"]) == {"nora", "anon"}
-    assert result["by_subject"]["anon"] == 0 < result["by_subject"]["nora"] < result["committed"]
+    assert set(result["by_subject"]) == {"user", "anon"}
+    assert result["by_subject"]["anon"] == 0 < result["by_subject"]["user"] < result["committed"]
     assert result["denied"] == 2 * result["committed"] - sum(result["by_subject"].values())
     assert min(result["enters"], result["leaves"]) >= 1
-    assert result["enters"] + result["leaves"] < result["by_subject"]["nora"]
+    assert result["enters"] + result["leaves"] < result["by_subject"]["user"]
     assert 0 < result["reads_after_wait"] < result["reads"]
     assert 0 < result["hits"] < result["reads"]
     assert result["stale_reads"] == result["backward_reads"] == 0
@@ -166,7 +166,7 @@ def test_rights_that_are_not_applied_are_noticed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Person, "subject", None)
     problems = " ".join(problems_of(run_trial(look_away)))
     assert "showed a well to somebody who may not see it" in problems
-    assert "Nora sees every well" in problems
+    assert "The user sees every well" in problems
     assert "No change was withheld" in problems
     assert "anon's copy is not the same as a SELECT as anon" in problems
 
