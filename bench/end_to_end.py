@@ -3,7 +3,8 @@
 A private PostgreSQL is filled once for each shape of transaction. Then the contestants take turns on copies of one
 slot: pg_recvlogical writing to /dev/null, an undecoded loop on the same connection class, and a consumer whose
 callback reads the key and one more column. Each figure is the median of the rounds; ratios are rows per second
-divided by pg_recvlogical's in the same run, so they can be compared between machines. `--json` prints one flat object last.
+divided by pg_recvlogical's in the same run, so they can be compared between machines. `--json` prints one flat
+object last.
 """
 
 from __future__ import annotations

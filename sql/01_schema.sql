@@ -94,11 +94,15 @@ DECLARE
     found regclass;
     class pg_class;
     any_named boolean := false;
+    list text := cdc.setting('tables', 'public.wells');
 BEGIN
+    IF length(replace(list, '"', '')) % 2 <> length(list) % 2 THEN
+        RAISE EXCEPTION 'cdc.tables: a quote is open in %', list USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     FOR piece IN
         -- Commas inside quoted names do not separate.
         SELECT trim(matched[1], E' \t\r\n')
-        FROM regexp_matches(cdc.setting('tables', 'public.wells'), '((?:"(?:[^"]|"")*"|[^",])+)', 'g') AS matched
+        FROM regexp_matches(list, '((?:"(?:[^"]|"")*"|[^",])+)', 'g') AS matched
     LOOP
         CONTINUE WHEN piece = '';
         parts := parse_ident(piece);

@@ -11,15 +11,12 @@ from typing import Any, Self
 import psycopg
 
 import cdc
+from cdc.daemon.scripts import read_script
 
 QUICK = cdc.Backoff(first=0.05, longest=0.2)
 
-SETUP = """
-CREATE SCHEMA IF NOT EXISTS cdc;
-CREATE TABLE IF NOT EXISTS cdc.slots (
-    slot text PRIMARY KEY, system_id text NOT NULL, timeline int NOT NULL, epoch text NOT NULL,
-    commit_lsn pg_lsn, ordinal bigint, flush_lsn pg_lsn, saved_at timestamptz NOT NULL DEFAULT now());
-"""
+SETUP = read_script("01_schema.sql")
+"""The schema cdc, as `cdc setup` makes it."""
 
 
 class Running:

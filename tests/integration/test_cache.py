@@ -289,9 +289,8 @@ def a_commit_that_is_not_visible(server: Sandbox, db: psycopg.Connection) -> Ite
 def synchronous() -> Iterator[Sandbox]:
     with Sandbox() as server:
         with psycopg.connect(server.dsn, autocommit=True) as db:
-            db.execute(
-                SETUP + "CREATE TABLE wells (id int PRIMARY KEY, name text); CREATE PUBLICATION wells FOR TABLE wells"
-            )
+            db.execute(SETUP)
+            db.execute("CREATE TABLE wells (id int PRIMARY KEY, name text); CREATE PUBLICATION wells FOR TABLE wells")
         yield server
 
 

@@ -86,7 +86,8 @@ def test_a_temporary_slot_tells_of_the_gap(kind: str, server: Sandbox, database:
 def test_a_restarted_server(kind: str, mode: str) -> None:
     """A fast shutdown also proves that the consumer lets the server go: it would wait for ever otherwise."""
     with Sandbox() as server, psycopg.connect(server.dsn, autocommit=True) as db:
-        db.execute(SETUP + "CREATE TABLE wells (id int PRIMARY KEY); CREATE PUBLICATION wells FOR TABLE wells")
+        db.execute(SETUP)
+        db.execute("CREATE TABLE wells (id int PRIMARY KEY); CREATE PUBLICATION wells FOR TABLE wells")
         with Running(kind, server.dsn, backoff=QUICK) as running:
             db.execute("INSERT INTO wells VALUES (1)")
             running.caught_up(db)

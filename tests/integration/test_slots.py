@@ -9,7 +9,7 @@ import pytest
 
 import cdc
 from cdc.testing import Sandbox
-from tests.harness import Running, until
+from tests.harness import SETUP, Running, until
 
 
 def run_once(kind: str, dsn: str, db: psycopg.Connection, **options: object) -> list:
@@ -86,11 +86,8 @@ def test_a_lost_slot_is_a_gap(kind: str) -> None:
     """The server removes WAL that the slot still needs, as max_slot_wal_keep_size tells it to."""
     settings = {"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "32MB"}
     with Sandbox(settings=settings) as server, psycopg.connect(server.dsn, autocommit=True) as db:
-        db.execute(
-            "CREATE SCHEMA cdc; CREATE TABLE cdc.slots (slot text PRIMARY KEY, system_id text, timeline int, "
-            "epoch text, commit_lsn pg_lsn, ordinal bigint, flush_lsn pg_lsn, saved_at timestamptz);"
-            "CREATE TABLE wells (id int PRIMARY KEY); CREATE PUBLICATION wells FOR TABLE wells"
-        )
+        db.execute(SETUP)
+        db.execute("CREATE TABLE wells (id int PRIMARY KEY); CREATE PUBLICATION wells FOR TABLE wells")
         run_once(kind, server.dsn, db)
         lost = "SELECT wal_status FROM pg_replication_slots"
 
@@ -139,7 +136,10 @@ def test_a_physical_slot_cannot_be_read(kind: str, database: str, db: psycopg.Co
 
 def test_no_slot_left_on_the_server(kind: str) -> None:
     with Sandbox(settings={"max_replication_slots": 1}) as server, psycopg.connect(server.dsn, autocommit=True) as db:
-        db.execute("CREATE TABLE wells (id int); CREATE PUBLICATION wells FOR TABLE wells; SELECT pg_create_physical_replication_slot('only')")
+        db.execute(
+            "CREATE TABLE wells (id int); CREATE PUBLICATION wells FOR TABLE wells;"
+            "SELECT pg_create_physical_replication_slot('only')"
+        )
         with pytest.raises(cdc.SlotError, match="all replication slots .* max_replication_slots"):
             run_once(kind, server.dsn, db, slot=None)
 
