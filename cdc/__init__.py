@@ -20,7 +20,7 @@ from cdc.errors import (
     SubscriptionError,
     UnsupportedMessage,
 )
-from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Message, Truncate, Update
+from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Truncate, Update
 from cdc.health import Colour, Health, Status
 from cdc.lsn import Lsn, Position
 from cdc.reconnect import Backoff
@@ -51,7 +51,6 @@ __all__ = [
     "Health",
     "Insert",
     "Lsn",
-    "Message",
     "NotYetVisible",
     "Position",
     "Row",

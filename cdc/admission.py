@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from cdc.cache import Cache
-from cdc.catalog import load_types, primary_key, relation_message
+from cdc.catalog import load_types, nondeterministic, partition_root, primary_key, relation_message
 from cdc.errors import SubscriptionError
 from cdc.filters import compile_filter
 from cdc.log import log
@@ -49,6 +49,7 @@ class Admission:
         self._types = Types()
         self._rights: dict[tuple[int, str], TableRights | None] = {}
         self._checked: dict[Subscription, Relation] = {}
+        self._nondeterministic: dict[int, frozenset[str]] = {}
         self._caches = caches
         read_publications(connection, self._names)
 
@@ -104,7 +105,11 @@ class Admission:
         self._checked.pop(subscription, None)
 
     def refresh_rights(self) -> bool:
-        """Read all rights again; True when any of them changed."""
+        """Read all rights again; True when any of them changed.
+
+        Raises ConfigurationError when a publication is gone: PostgreSQL 18 would go on without a word.
+        """
+        read_publications(self._connection, self._names)
         before = dict(self._rights)
         for oid, role in before:
             self._load_rights(oid, role)
@@ -119,12 +124,17 @@ class Admission:
             if (schema, table) in publication.tables
         ]
         message = relation_message(self._connection, self._names, schema, table)
-        if not publications or schema == "cdc":
+        if schema == "cdc":
+            raise SubscriptionError(f"{schema}.{table} is cdc's own: what lies in schema cdc is never delivered")
+        if not publications:
             raise self._unpublished(schema, table)
         _check_operations(subscription, publications, for_cache)
         return self._describe(message)
 
     def _unpublished(self, schema: str, table: str) -> SubscriptionError:
+        root = partition_root(self._connection, schema, table)
+        if root is not None:
+            return SubscriptionError(f"{schema}.{table} is a partition: subscribe to {root}, as which it is published")
         publication = sql.Identifier(self._names[0]).as_string(self._connection)
         name = sql.Identifier(schema, table).as_string(self._connection)
         listed = ", ".join(repr(name) for name in self._names)
@@ -138,6 +148,7 @@ class Admission:
         missing = self._types.missing(column.type_oid for column in message.columns)
         if missing:
             self._types.add(load_types(self._connection, missing))
+        self._nondeterministic[message.oid] = nondeterministic(self._connection, message.oid)
         keys = primary_key(self._connection, message.oid) if message.replica_identity == "f" else []
         return describe(message, self._types, keys)
 
@@ -155,11 +166,14 @@ class Admission:
         """Filter and policies as one predicate (None sees everything), and the decision of the policies."""
         predicates = []
         if subscription.filter is not None:
-            predicates.append(compile_filter(subscription.filter, relation, self._types))
+            predicate = compile_filter(subscription.filter, relation, self._types)
+            self._check_collation(relation, [relation.columns[index].name for index in predicate.columns])
+            predicates.append(predicate)
         if subscription.subject is None:
             return (predicates[0] if predicates else None), None
         decision = self._decide(relation, subscription.subject)
-        _check_hidden(relation, predicates, decision)
+        if decision.granted:
+            _check_hidden(relation, predicates, decision)
         if not decision.exempt or decision.denied is not None:
             predicates.append(decision.predicate)
         return (every(predicates) if predicates else None), decision
@@ -169,6 +183,12 @@ class Admission:
         if rights is None:
             raise SubscriptionError(f"the rights of role {subject.role!r} on {relation} are not known: does it exist?")
         return decide(rights, relation, self._types, subject)
+
+    def _check_collation(self, relation: Relation, columns: Sequence[str]) -> None:
+        """Under such a collation different bytes may be equal, which only the server can decide."""
+        for column in columns:
+            if column in self._nondeterministic.get(relation.oid, ()):
+                raise SubscriptionError(f"{relation}.{column} has a nondeterministic collation: it cannot be compared")
 
     def _bind_cache(self, cache: Cache, relation: Relation) -> None:
         equalities = []
@@ -181,6 +201,7 @@ class Admission:
             if equality is None:
                 raise SubscriptionError(f"{relation}: a {self._types.name(oid)} column cannot be a key: {column!r}")
             equalities.append(equality)
+        self._check_collation(relation, cache.by or ())
         cache.bind(tuple(equalities))
 
 
@@ -205,7 +226,7 @@ def _check_operations(subscription: Subscription, publications: list[Publication
     published = frozenset(operation.upper() for each in publications for operation in each.operations)
     missing = OPERATIONS - published if for_cache else subscription.operations - published
     listed = ", ".join(publication.name for publication in publications)
-    if missing and (for_cache or subscription.operations != OPERATIONS):
+    if missing and (for_cache or subscription.asked):
         raise SubscriptionError(
             f"publication {listed} does not publish {', '.join(sorted(missing))} of {name}: "
             f"`ALTER PUBLICATION … SET (publish = 'insert, update, delete, truncate')`"

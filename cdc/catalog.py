@@ -17,7 +17,7 @@ from cdc.errors import SubscriptionError
 from cdc.pgoutput import RelationColumn, RelationMessage
 from cdc.values import TypeInfo
 
-__all__ = ["load_types", "primary_key", "relation_message", "table_name"]
+__all__ = ["load_types", "nondeterministic", "partition_root", "primary_key", "relation_message", "table_name"]
 
 _TYPES = """
 WITH RECURSIVE wanted(oid) AS (
@@ -56,6 +56,17 @@ WHERE p.pubname = ANY(%s) AND p.schemaname = %s AND p.tablename = %s
 _STORED = "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND attgenerated = ''"
 
 
+_COLLATIONS = """
+SELECT a.attname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
+WHERE a.attrelid = %s AND NOT c.collisdeterministic
+"""
+_ROOT = """
+SELECT r.oid::regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(c.oid)
+WHERE n.nspname = %s AND c.relname = %s AND c.relispartition
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
     oid: int
@@ -80,6 +91,17 @@ def table_name(name: str) -> tuple[str, str]:
     if not table:
         raise SubscriptionError(f"{name!r} is not the name of a table; write wells or public.wells")
     return schema or "public", table
+
+
+def nondeterministic(connection: psycopg.Connection[Any], oid: int) -> frozenset[str]:
+    """Names of the columns whose collation makes different bytes equal."""
+    return frozenset(name for (name,) in connection.execute(_COLLATIONS, (oid,)).fetchall())
+
+
+def partition_root(connection: psycopg.Connection[Any], schema: str, table: str) -> str | None:
+    """The partitioned table that this table belongs to; None when it is no partition."""
+    row = connection.execute(_ROOT, (schema, table)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def relation_message(

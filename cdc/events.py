@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, TypeAlias
 
 from cdc.jsonable import jsonable
-from cdc.lsn import Lsn, Position
+from cdc.lsn import Position
 from cdc.relation import Relation
 from cdc.row import Row
 from cdc.transaction import Placed, Transaction
@@ -26,7 +26,6 @@ __all__ = [
     "Event",
     "Gap",
     "Insert",
-    "Message",
     "RowChange",
     "Truncate",
     "Update",
@@ -233,25 +232,6 @@ class Truncate(_TableChange):
     def apply(self, rows: MutableMapping[Any, Row]) -> None:
         """Empty `rows`."""
         rows.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A logical message, written by `pg_logical_emit_message`.
-
-    Attributes:
-        prefix: its prefix.
-        content: its bytes.
-        transactional: whether it belongs to a transaction.
-        lsn: where it stands in the WAL.
-        position: its position when it is transactional, else None.
-    """
-
-    prefix: str
-    content: bytes
-    transactional: bool
-    lsn: Lsn
-    position: Position | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import psycopg
 from cdc.admission import Admission
 from cdc.cache import Cache
 from cdc.connection import ReplicationConnection, connect, connection_string
-from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SlotError
+from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, GapError, SlotError
 from cdc.events import Gap
 from cdc.log import log
 from cdc.lsn import Lsn, Position
@@ -102,8 +102,14 @@ class Session:
         )
         self.saved = self.slot.saved
         if former is not None and self.slot.temporary:
-            last = former.saved.position
-            self.slot = replace(self.slot, gap=Gap("a temporary slot ends with its connection", last))
+            self._after_temporary(former.saved.position)
+
+    def _after_temporary(self, last: Position | None) -> None:
+        """A temporary slot ends with its connection, so that changes made meanwhile are missing."""
+        gap = Gap("a temporary slot ends with its connection", last)
+        if self._target.on_gap == "stop":
+            raise GapError(f"changes may be missing: {gap.reason}. Bring your data up to date and start anew", gap)
+        self.slot = replace(self.slot, gap=gap)
 
     def _pin(self) -> None:
         """Let the ordinary connection, and the loads of caches, go to the replication connection's own server."""

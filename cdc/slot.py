@@ -182,9 +182,10 @@ def _after_gap(
 ) -> OpenSlot:
     gap = Gap(reason, saved.position if saved is not None else None)
     if on_gap == "stop":
+        way_out = f"run `cdc drop --slot {name}`" if state is None else state.way_out(name)
         raise GapError(
             f"changes may be missing before slot {name!r} can go on: {reason}. Bring your data up to date, then "
-            f"start with on_gap='deliver' once, or run `cdc drop --slot {name}` and start anew",
+            f"start with on_gap='deliver' once, or {way_out} and start anew",
             gap,
         )
     if row is not None and row.wal_status == "lost":

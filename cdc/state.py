@@ -49,8 +49,8 @@ class State(Protocol):
     def save(self, connection: psycopg.Connection[Any], slot: str, saved: Saved) -> None:
         """Remember it, durably."""
 
-    def drop(self, connection: psycopg.Connection[Any], slot: str) -> None:
-        """Forget the slot."""
+    def way_out(self, slot: str) -> str:
+        """What a person does to forget the slot and start anew."""
 
 
 _LOAD = """
@@ -103,10 +103,9 @@ class DatabaseState:
         except (errors.UndefinedTable, errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
             raise ConfigurationError(f"the position cannot be saved ({error}): {_REMEDY}") from error
 
-    def drop(self, connection: psycopg.Connection[Any], slot: str) -> None:
-        """See `State.drop`."""
-        if connection.execute("SELECT to_regclass('cdc.slots')").fetchone() != (None,):
-            connection.execute("DELETE FROM cdc.slots WHERE slot = %s", (slot,))
+    def way_out(self, slot: str) -> str:
+        """See `State.way_out`."""
+        return f"run `cdc drop --slot {slot}`"
 
 
 class FileState:
@@ -147,9 +146,9 @@ class FileState:
         except OSError as error:
             raise ConfigurationError(f"the position cannot be saved to {self._path}: {error.strerror}") from error
 
-    def drop(self, connection: psycopg.Connection[Any], slot: str) -> None:
-        """See `State.drop`."""
-        self._path.unlink(missing_ok=True)
+    def way_out(self, slot: str) -> str:
+        """See `State.way_out`."""
+        return f"run `cdc drop --slot {slot}`, delete {self._path}"
 
 
 def open_state(state: str | Path | None) -> State | None:

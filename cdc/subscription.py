@@ -22,10 +22,10 @@ Handler = Callable[[Event], Any]
 """Called with each event. With `AsyncConsumer` it may be a coroutine function."""
 
 
-def operations_of(names: Iterable[str] | None) -> frozenset[str]:
-    """The operations that a user names, such as `("insert", "delete")`; all four for None."""
+def operations_of(names: Iterable[str] | None) -> frozenset[str] | None:
+    """The operations that a user names, such as `("insert", "delete")`; None when none are named."""
     if names is None:
-        return OPERATIONS
+        return None
     chosen = frozenset(name.upper() for name in ([names] if isinstance(names, str) else names))
     unknown = chosen - OPERATIONS
     if unknown or not chosen:
@@ -39,7 +39,8 @@ class Subscription:
 
     Attributes:
         schema, table: the table.
-        operations: what it asks for, of `"INSERT"`, `"UPDATE"`, `"DELETE"`, `"TRUNCATE"`.
+        operations: what it wants, of `"INSERT"`, `"UPDATE"`, `"DELETE"`, `"TRUNCATE"`.
+        asked: whether the operations were named, so that each of them has to be published.
         filter: the filter's text, or None.
         subject: as whom it looks; None is trusted and sees everything.
         delivered: number of events handed to the handler.
@@ -52,6 +53,7 @@ class Subscription:
         "_on_close",
         "accept_undecided",
         "active",
+        "asked",
         "closed",
         "delivered",
         "denied",
@@ -70,7 +72,7 @@ class Subscription:
         schema: str,
         table: str,
         handler: Handler,
-        operations: frozenset[str] = OPERATIONS,
+        operations: frozenset[str] | None = None,
         filter: str | None = None,
         subject: Subject | None = None,
         accept_undecided: bool = False,
@@ -80,7 +82,8 @@ class Subscription:
         self.schema = schema
         self.table = table
         self.handler = handler
-        self.operations = operations
+        self.operations = OPERATIONS if operations is None else operations
+        self.asked = operations is not None
         self.filter = filter
         self.subject = subject
         self.accept_undecided = accept_undecided

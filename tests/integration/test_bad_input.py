@@ -11,7 +11,7 @@ import pytest
 
 import cdc
 from cdc.testing import Sandbox
-from tests.harness import Running
+from tests.harness import Running, until
 
 
 def start(dsn: str, prepare: Callable[[Running], None] | None = None, **options: object) -> None:
@@ -227,3 +227,53 @@ def test_a_consumer_runs_once(database: str, db: psycopg.Connection) -> None:
     consumer.close()
     with pytest.raises(cdc.ConfigurationError, match="was stopped: make a new one"):
         consumer.start()
+
+
+def test_columns_whose_equality_only_the_server_can_decide(database: str, db: psycopg.Connection) -> None:
+    db.execute('CREATE COLLATION loose FROM "C"')
+    db.execute("UPDATE pg_collation SET collisdeterministic = false WHERE collname = 'loose'")
+    db.execute("ALTER TABLE wells ADD soft text COLLATE loose; ALTER TABLE wells REPLICA IDENTITY FULL")
+    with pytest.raises(cdc.SubscriptionError, match=r"public\.wells\.soft has a nondeterministic collation"):
+        subscribe(database, filter="soft=eq.x")
+    with pytest.raises(cdc.SubscriptionError, match=r"public\.wells\.soft has a nondeterministic collation"):
+        start(database, lambda running: running.consumer.cache("wells", ttl=1, by=("id", "soft")))
+
+
+def test_operations_that_are_named_have_to_be_published(database: str, db: psycopg.Connection) -> None:
+    db.execute("CREATE PUBLICATION inserts FOR TABLE wells WITH (publish = 'insert')")
+    for named in (["insert", "update"], ["insert", "update", "delete", "truncate"]):
+        with pytest.raises(cdc.SubscriptionError, match="inserts does not publish .*UPDATE"):
+            start(
+                database,
+                lambda running, named=named: running.on("wells", print, operations=named),
+                publication="inserts",
+            )
+    start(database, publication="inserts")
+
+
+def test_a_partition_that_is_published_as_its_root(database: str, db: psycopg.Connection) -> None:
+    db.execute("CREATE TABLE logs (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+    db.execute("CREATE TABLE logs_1 PARTITION OF logs FOR VALUES FROM (0) TO (10)")
+    db.execute("CREATE PUBLICATION rooted FOR TABLE logs WITH (publish_via_partition_root)")
+    with pytest.raises(cdc.SubscriptionError, match=r"public\.logs_1 is a partition: subscribe to logs"):
+        start(database, lambda running: running.on("logs_1", print), publication="rooted")
+
+
+def test_a_publication_dropped_while_running_stops_the_consumer(database: str, db: psycopg.Connection) -> None:
+    """PostgreSQL 18 streams on without it, and without a word."""
+    with Running("blocking", database, rights_interval=0.1) as running:
+        db.execute("DROP PUBLICATION wells")
+        until(lambda: running.consumer.health().status is cdc.Status.STOPPED)
+        with pytest.raises(cdc.ConfigurationError, match="publication"):
+            running.do(running.consumer.stop)
+
+
+def test_a_temporary_slot_stops_at_a_gap_when_it_is_told_to(
+    server: Sandbox, database: str, db: psycopg.Connection
+) -> None:
+    with Running("blocking", database, slot=None, on_gap="stop") as running:
+        running.caught_up(db)
+        db.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active AND temporary")
+        until(lambda: running.consumer.health().status is cdc.Status.STOPPED)
+        with pytest.raises(cdc.GapError, match="temporary slot ends with its connection"):
+            running.do(running.consumer.stop)
