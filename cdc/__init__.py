@@ -6,6 +6,7 @@ handlers and caches. Start at `Consumer` or `AsyncConsumer`.
 
 from __future__ import annotations
 
+from cdc.async_cache import AsyncCache
 from cdc.cache import Cache
 from cdc.consumer import AsyncConsumer, Consumer
 from cdc.errors import (
@@ -32,6 +33,7 @@ from cdc.tuples import UNCHANGED
 
 __all__ = [
     "UNCHANGED",
+    "AsyncCache",
     "AsyncConsumer",
     "Backoff",
     "Cache",

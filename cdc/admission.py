@@ -8,13 +8,14 @@ denied with its reason; whatever cannot be delivered to a trusted subscriber is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from cdc.cache import Cache
-from cdc.catalog import load_types, nondeterministic, partition_root, primary_key, relation_message
+from cdc.catalog import has_children, load_types, nondeterministic, partition_root, primary_key, relation_message
 from cdc.errors import SubscriptionError
 from cdc.filters import compile_filter
 from cdc.log import log
@@ -48,6 +49,7 @@ class Admission:
         self._names = tuple(publications)
         self._types = Types()
         self._rights: dict[tuple[int, str], TableRights | None] = {}
+        self._changed = False
         self._checked: dict[Subscription, Relation] = {}
         self._nondeterministic: dict[int, frozenset[str]] = {}
         self._caches = caches
@@ -57,6 +59,11 @@ class Admission:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
         relation = self._published(subscription, cache is not None)
         if cache is not None:
+            if has_children(self._connection, relation.oid):
+                raise SubscriptionError(
+                    f"{relation} has partitions or child tables, and not every change of those is sent as a change of "
+                    "it: a cache could be stale"
+                )
             self._bind_cache(cache, relation)
         if subscription.subject is not None:
             self._load_rights(relation.oid, subscription.subject.role)
@@ -72,7 +79,8 @@ class Admission:
     def relation(self, message: RelationMessage, roles: Iterable[str]) -> Relation:
         """The relation of a Relation message, with types, key and rights from the catalog."""
         for role in roles:
-            self._load_rights(message.oid, role)
+            with suppress(SubscriptionError):
+                self._load_rights(message.oid, role)
         return self._describe(message)
 
     def view(self, subscription: Subscription, relation: Relation) -> View:
@@ -105,15 +113,24 @@ class Admission:
         self._checked.pop(subscription, None)
 
     def refresh_rights(self) -> bool:
-        """Read all rights again; True when any of them changed.
+        """Read all rights again; True when any of them changed."""
+        for oid, role in list(self._rights):
+            with suppress(SubscriptionError):
+                self._load_rights(oid, role)
+        changed, self._changed = self._changed, False
+        return changed
 
-        Raises ConfigurationError when a publication is gone: PostgreSQL 18 would go on without a word.
-        """
-        read_publications(self._connection, self._names)
-        before = dict(self._rights)
-        for oid, role in before:
-            self._load_rights(oid, role)
-        return self._rights != before
+    def check_published(self, subscriptions: Iterable[Subscription]) -> None:
+        """Raise SubscriptionError when the publications do not have the table of one of these any more."""
+        published: set[tuple[str, str]] = set()
+        for publication in read_publications(self._connection, self._names):
+            published |= publication.tables
+        for each in subscriptions:
+            if (each.schema, each.table) not in published:
+                raise SubscriptionError(
+                    f"table {each.schema}.{each.table} is not published any more: changes of it are missing "
+                    "from now on. Publish it again, bring your data up to date, and start anew"
+                )
 
     def _published(self, subscription: Subscription, for_cache: bool) -> Relation:
         """The relation as it would be sent now. Raises SubscriptionError when it is not published."""
@@ -153,14 +170,17 @@ class Admission:
         return describe(message, self._types, keys)
 
     def _load_rights(self, oid: int, role: str) -> None:
-        """Remember the rights of a role on a table; None when they cannot be read, which denies."""
+        """Remember the rights of a role on a table.
+
+        Raises SubscriptionError when role or table are gone; None is remembered then, which denies.
+        """
+        before = self._rights.get((oid, role))
+        self._rights[oid, role] = None
         try:
             self._rights[oid, role] = load_rights(self._connection, oid, role)
-        except SubscriptionError:
-            known = (oid, role) in self._rights
-            self._rights[oid, role] = None
-            if not known:
-                raise
+        finally:
+            # Views that exist already are bound to what was known before.
+            self._changed = self._changed or before != self._rights[oid, role]
 
     def _judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
         """Filter and policies as one predicate (None sees everything), and the decision of the policies."""
@@ -202,7 +222,7 @@ class Admission:
                 raise SubscriptionError(f"{relation}: a {self._types.name(oid)} column cannot be a key: {column!r}")
             equalities.append(equality)
         self._check_collation(relation, cache.by or ())
-        cache.bind(tuple(equalities))
+        cache.bind(relation, tuple(equalities))
 
 
 def _refuse(relation: Relation, decision: Decision) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from cachetools import TTLCache
 
-from cdc.errors import NotYetVisible, SubscriptionError
+from cdc.errors import ConfigurationError, NotYetVisible, SubscriptionError
 from cdc.events import Event, Gap, RowChange, Truncate
 from cdc.fence import Fence, Snapshot
 from cdc.relation import Relation
@@ -63,9 +63,10 @@ class Counters:
 class _Fill:
     """One load under way; others who miss the same key wait for it."""
 
-    __slots__ = ("done", "stale", "value")
+    __slots__ = ("done", "owner", "stale", "value")
 
     def __init__(self) -> None:
+        self.owner = threading.get_ident()
         self.done = threading.Event()
         self.stale = False
         self.value: Any = _MISSING
@@ -103,6 +104,7 @@ class Cache:
         self._fence = Fence()
         self._fills: dict[Hashable, _Fill] = {}
         self._loading: dict[Hashable, set[_Fill]] = {}
+        self._relation: Relation | None = None
         self._equalities: tuple[Equality, ...] | None = None
         self._live = False
 
@@ -123,6 +125,7 @@ class Cache:
         when the server keeps showing a value older than a change that was received, and whatever `load` raises.
         """
         slot = self._slot(key)
+        deadline = time.monotonic() + self._patience
         while True:
             with self._mutex:
                 value = self._entries.get(slot, _MISSING) if self._live else _MISSING
@@ -131,7 +134,11 @@ class Cache:
                     return value
                 fill, mine = self._join(slot)
             if mine:
-                return self._fill(fill, slot, key, load)
+                return self._fill(fill, slot, key, load, deadline)
+            if fill.owner == threading.get_ident():
+                raise ConfigurationError(
+                    f"the load of {self.table} fetches its own key {key!r}: it would wait for itself"
+                )
             fill.done.wait()
             if fill.value is not _MISSING:
                 return fill.value
@@ -170,9 +177,9 @@ class Cache:
         self._loading.setdefault(slot, set()).add(fill)
         return fill, True
 
-    def _fill(self, fill: _Fill, slot: Hashable, key: Any, load: Load) -> Any:
+    def _fill(self, fill: _Fill, slot: Hashable, key: Any, load: Load, deadline: float) -> Any:
         try:
-            return self._load(fill, slot, key, load)
+            return self._load(fill, slot, key, load, deadline)
         finally:
             with self._mutex:
                 self._loading[slot].discard(fill)
@@ -182,13 +189,13 @@ class Cache:
                     del self._fills[slot]
             fill.done.set()
 
-    def _load(self, fill: _Fill, slot: Hashable, key: Any, load: Load) -> Any:
+    def _load(self, fill: _Fill, slot: Hashable, key: Any, load: Load, deadline: float) -> Any:
         """Load until the value is at least as new as every change received when the load began.
 
         A value that no change overtook is kept. On a busy key the value of the last attempt is returned
         without being kept: it is as new as what had been received when it was read.
         """
-        deadline, attempt, pause = time.monotonic() + self._patience, 0, 0.001
+        attempt, pause = 0, 0.001
         while True:
             attempt += 1
             with self._mutex:
@@ -225,15 +232,20 @@ class Cache:
             if self._live and self._fills.get(slot) is fill:
                 self._entries[slot] = value
                 fill.value = value
+                # Whoever comes from now on reads the entry, which the next change drops; not this fill.
+                del self._fills[slot]
             return True
 
     # What the loop calls.
 
-    def bind(self, equalities: tuple[Equality, ...]) -> None:
-        """How keys compare, once the table's columns are known."""
+    def bind(self, relation: Relation, equalities: tuple[Equality, ...]) -> None:
+        """What the table looks like, and so how keys compare.
+
+        A table that looks different may have been rewritten, which sends no changes of rows.
+        """
         with self._mutex:
-            if self._equalities != equalities:
-                self._equalities = equalities
+            if self._relation != relation:
+                self._relation, self._equalities = relation, equalities
                 self._drop_all()
 
     def receive(self, event: Event) -> None:

@@ -6,6 +6,7 @@ The catalog is newer than the stream, so what it says is checked against the Rel
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,17 @@ from cdc.errors import SubscriptionError
 from cdc.pgoutput import RelationColumn, RelationMessage
 from cdc.values import TypeInfo
 
-__all__ = ["load_types", "nondeterministic", "partition_root", "primary_key", "relation_message", "table_name"]
+__all__ = [
+    "has_children",
+    "load_types",
+    "nondeterministic",
+    "partition_root",
+    "primary_key",
+    "relation_message",
+    "table_name",
+]
 
+_NAME = re.compile(r'(?:(?P<schema>"(?:[^"]|"")+"|[^".]+)\.)?(?P<table>"(?:[^"]|"")+"|[^".]+)')
 _TYPES = """
 WITH RECURSIVE wanted(oid) AS (
     SELECT unnest(%s::oid[])
@@ -60,6 +70,7 @@ _COLLATIONS = """
 SELECT a.attname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
 WHERE a.attrelid = %s AND NOT c.collisdeterministic
 """
+_CHILDREN = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = %s)"
 _ROOT = """
 SELECT r.oid::regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(c.oid)
@@ -86,16 +97,28 @@ def primary_key(connection: psycopg.Connection[Any], oid: int) -> list[str]:
 
 
 def table_name(name: str) -> tuple[str, str]:
-    """Schema and table of `table` or `schema.table`; the schema defaults to public."""
-    schema, _, table = name.rpartition(".")
-    if not table:
-        raise SubscriptionError(f"{name!r} is not the name of a table; write wells or public.wells")
-    return schema or "public", table
+    """Schema and table of `table` or `schema.table`; the schema defaults to public.
+
+    Names are case-sensitive. One with a dot or a quote in it is written as in SQL, in double quotes.
+    """
+    found = _NAME.fullmatch(name) if isinstance(name, str) else None
+    if found is None:
+        raise SubscriptionError(f'{name!r} is not the name of a table; write wells, public.wells or "My.Table"')
+    return _unquoted(found["schema"] or "public"), _unquoted(found["table"])
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def nondeterministic(connection: psycopg.Connection[Any], oid: int) -> frozenset[str]:
     """Names of the columns whose collation makes different bytes equal."""
     return frozenset(name for (name,) in connection.execute(_COLLATIONS, (oid,)).fetchall())
+
+
+def has_children(connection: psycopg.Connection[Any], oid: int) -> bool:
+    """Whether the table has partitions, or tables that inherit from it."""
+    return connection.execute(_CHILDREN, (oid,)).fetchone() == (True,)
 
 
 def partition_root(connection: psycopg.Connection[Any], schema: str, table: str) -> str | None:

@@ -8,6 +8,7 @@ every call; the loop reads on its thread while a ticker sends status updates fro
 from __future__ import annotations
 
 import re
+import selectors
 import threading
 import time
 from typing import Any
@@ -17,7 +18,7 @@ from psycopg import conninfo, pq
 
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed
 
-__all__ = ["ReplicationConnection", "connect", "connection_string", "failure"]
+__all__ = ["ReplicationConnection", "connect", "connection_string", "failure", "first_line"]
 
 _SETTINGS = {
     "client_encoding": "UTF8",
@@ -37,6 +38,8 @@ _USERS_FAULT = re.compile(
 
 def connection_string(dsn: str, **more: str | None) -> str:
     """`dsn` with further parameters, as libpq's key=value form. Raises ConfigurationError for a bad DSN."""
+    if not isinstance(dsn, str):
+        raise ConfigurationError(f"the DSN is text, not {type(dsn).__name__}")
     try:
         given = conninfo.conninfo_to_dict(dsn)
     except psycopg.Error as error:
@@ -77,7 +80,7 @@ def _set(settings: dict[str, str]) -> str:
 
 def failure(text: str) -> CdcError:
     """The error for a connection that the server or the network refused with `text`."""
-    line = _first_line(text)
+    line = first_line(text)
     if "unsupported startup parameter" in text or ("replication" in text and "pooler" in text.lower()):
         return ConfigurationError(
             f"this is a connection pooler, not PostgreSQL: {line}. A pooler does not pass replication "
@@ -85,10 +88,16 @@ def failure(text: str) -> CdcError:
         )
     if _USERS_FAULT.search(text):
         return ConfigurationError(f"the server refuses the connection: {line}. Check user, password and database")
+    if "max_wal_senders" in text or "too many" in text or "remaining connection slots" in text:
+        return ConnectionFailed(
+            f"the server has no connection left: {line}. End what is not needed, or raise max_wal_senders or "
+            "max_connections and restart the server"
+        )
     return ConnectionFailed(f"cannot connect to the server: {line}. Is it running, and are host and port right?")
 
 
-def _first_line(text: object) -> str:
+def first_line(text: object) -> str:
+    """The first line of what libpq or the server said, without its full stop."""
     lines = [line.strip() for line in str(text).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else "no message"
 
@@ -114,7 +123,7 @@ class ReplicationConnection:
             raise failure(str(error)) from None
         self._pgconn = self._connection.pgconn
         self.process_id = self._pgconn.backend_pid
-        self.query(_set(_SETTINGS))
+        self.query(_set(_SETTINGS | {"idle_session_timeout": "0", "statement_timeout": "0"}))
 
     @property
     def host(self) -> tuple[str, str, str]:
@@ -134,11 +143,29 @@ class ReplicationConnection:
 
         Raises psycopg.Error with the server's SQLSTATE.
         """
-        with self._mutex:
-            result = self._pgconn.exec_(command.encode())
+        result = self._result(command)
         if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_BOTH):
             return [_texts(result, row) for row in range(result.ntuples)]
         raise _error(result)
+
+    def _result(self, command: str) -> pq.abc.PGresult:
+        """The result of a command, waited for in Python, so that an interrupt is heard meanwhile."""
+        pgconn = self._pgconn
+        with self._mutex, selectors.DefaultSelector() as selector:
+            pgconn.send_query(command.encode())
+            selector.register(self.fileno(), selectors.EVENT_READ)
+            while pgconn.is_busy():
+                selector.select(1.0)
+                try:
+                    pgconn.consume_input()
+                except psycopg.OperationalError as error:
+                    raise ConnectionFailed(f"the connection was lost: {first_line(error)}") from None
+            results = []
+            while (result := pgconn.get_result()) is not None:
+                results.append(result)
+                if result.status == pq.ExecStatus.COPY_BOTH:
+                    break
+        return next((each for each in results if each.status == pq.ExecStatus.FATAL_ERROR), results[-1])
 
     def start(self, command: str) -> None:
         """Run START_REPLICATION; from then on there are frames."""
@@ -157,7 +184,7 @@ class ReplicationConnection:
                 try:
                     size, data = take(1)
                 except psycopg.OperationalError as error:
-                    raise ConnectionFailed(f"the stream broke: {_first_line(error)}") from None
+                    raise ConnectionFailed(f"the stream broke: {first_line(error)}") from None
                 if size == 0:
                     return taken
                 self._over = size < 0
@@ -173,7 +200,7 @@ class ReplicationConnection:
             try:
                 self._pgconn.consume_input()
             except psycopg.OperationalError as error:
-                raise ConnectionFailed(f"the connection was lost: {_first_line(error)}") from None
+                raise ConnectionFailed(f"the connection was lost: {first_line(error)}") from None
 
     def send(self, data: bytes) -> None:
         """Send one CopyData frame; what the socket does not take now goes out with a later call."""
@@ -182,7 +209,7 @@ class ReplicationConnection:
                 self._pgconn.put_copy_data(data)
                 self._pgconn.flush()
             except psycopg.OperationalError as error:
-                raise ConnectionFailed(f"the connection was lost: {_first_line(error)}") from None
+                raise ConnectionFailed(f"the connection was lost: {first_line(error)}") from None
 
     def end(self, patience: float) -> None:
         """Say CopyDone and read until the server says it too, at most `patience` seconds; frames are dropped.
@@ -225,7 +252,7 @@ def _error(result: pq.abc.PGresult) -> Exception:
     primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
     message = (primary or result.error_message).decode("utf-8", "replace")
     if sqlstate is None:
-        return ConnectionFailed(f"the connection was lost: {_first_line(message)}")
+        return ConnectionFailed(f"the connection was lost: {first_line(message)}")
     try:
         kind: type[psycopg.Error] = psycopg.errors.lookup(sqlstate.decode())
     except KeyError:

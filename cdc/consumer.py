@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from cdc.cache import Cache, Counters, Load
+from cdc.async_cache import AsyncCache
+from cdc.cache import Cache
 from cdc.consuming import Consuming
 from cdc.errors import ConfigurationError
 from cdc.log import log
@@ -21,7 +22,7 @@ from cdc.rls import Subject
 from cdc.subscription import Handler, Subscription
 from cdc.waiting import AsyncWaiter, BlockingWaiter
 
-__all__ = ["AsyncCache", "AsyncConsumer", "Consumer"]
+__all__ = ["AsyncConsumer", "Consumer"]
 
 
 _H = TypeVar("_H", bound=Callable[..., Any])
@@ -40,6 +41,8 @@ class Consumer(Consuming):
 
     def on(self, table: str, **options: Any) -> Callable[[_H], _H]:
         """A decorator: let the function handle the changes of a table. Takes the options of `subscribe`."""
+        if callable(table):
+            raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
 
         def register(handler: _H) -> _H:
             self.subscribe(table, handler, **options)
@@ -189,36 +192,6 @@ class Consumer(Consuming):
             waiter.close()
 
 
-class AsyncCache:
-    """A `Cache` for asyncio: `fetch` is a coroutine, and `load` runs in a worker thread."""
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-
-    async def fetch(self, key: Any, load: Load) -> Any:
-        """See `Cache.fetch`. `load` is a plain function; it gets a psycopg.Connection."""
-        if asyncio.iscoroutinefunction(load):
-            raise ConfigurationError(f"load of {self._cache.table} is a coroutine function: give a plain function")
-        return await asyncio.to_thread(self._cache.fetch, key, load)
-
-    @property
-    def counters(self) -> Counters:
-        """See `Counters`."""
-        return self._cache.counters
-
-    @property
-    def is_live(self) -> bool:
-        """See `Cache.is_live`."""
-        return self._cache.is_live
-
-    def invalidate(self, *key: Any) -> None:
-        """See `Cache.invalidate`."""
-        self._cache.invalidate(*key)
-
-    def __len__(self) -> int:
-        return len(self._cache)
-
-
 class AsyncConsumer(Consuming):
     """Receives changes and calls handlers in a task; handlers may be coroutine functions.
 
@@ -228,9 +201,13 @@ class AsyncConsumer(Consuming):
     """
 
     _task: asyncio.Task[None] | None = None
+    _is_own = False
+    _ended: asyncio.Event | None = None
 
     def on(self, table: str, **options: Any) -> Callable[[_H], _H]:
         """See `Consumer.on`."""
+        if callable(table):
+            raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
 
         def register(handler: _H) -> _H:
             self._add(self._made(table, handler, **options))
@@ -278,7 +255,7 @@ class AsyncConsumer(Consuming):
         """Receive and dispatch in this task until `stop` is called. Raises what ended it."""
         await asyncio.to_thread(self._open)
         self._check_idle()
-        self._task = asyncio.current_task()
+        self._is_own, self._task = False, asyncio.current_task()
         try:
             await self._work()
         finally:
@@ -289,6 +266,7 @@ class AsyncConsumer(Consuming):
         """Connect, then receive and dispatch in a task of the consumer's own."""
         await asyncio.to_thread(self._open)
         self._check_idle()
+        self._is_own = True
         self._task = asyncio.create_task(self._work(), name="cdc-consumer")
         self._task.add_done_callback(_say_failure)
 
@@ -299,8 +277,12 @@ class AsyncConsumer(Consuming):
         task = self._task
         if task is None or task is asyncio.current_task():
             return
-        self._task = None
-        await task
+        if self._is_own:
+            self._task = None
+            await task
+        elif self._ended is not None:
+            # The task is the caller of `run`, and hears of a failure itself.
+            await self._ended.wait()
 
     async def close(self) -> None:
         """See `Consumer.close`."""
@@ -338,6 +320,7 @@ class AsyncConsumer(Consuming):
     async def _work(self) -> None:
         waiter = AsyncWaiter()
         self._wake = waiter.wake
+        self._ended = asyncio.Event()
         failure: BaseException | None = None
         try:
             await waiter.run(self._loop.steps())
@@ -346,6 +329,8 @@ class AsyncConsumer(Consuming):
             raise
         finally:
             self._over(failure)
+            waiter.close()
+            self._ended.set()
 
 
 _OPTIONS = {"operations", "filter", "subject", "accept_undecided"}

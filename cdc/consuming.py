@@ -5,17 +5,20 @@ Does no waiting of its own; `consumer` adds that, for threads and for asyncio.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+import psycopg
+
 from cdc.admission import Admission
 from cdc.cache import Cache, columns_of
 from cdc.catalog import table_name
 from cdc.dispatcher import Dispatcher
-from cdc.errors import CdcError, ConfigurationError, ConnectionFailed
+from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
 from cdc.health import Health, Status, verdict_of
 from cdc.loader import Loader
 from cdc.loop import Loop
@@ -57,7 +60,7 @@ class Consuming:
         backoff: Backoff | None = None,
         rights_interval: float = 5.0,
     ) -> None:
-        names = (publication,) if isinstance(publication, str) else tuple(publication)
+        names = tuple(publication) if isinstance(publication, list | tuple) else (publication,)
         _check_settings(names, slot, on_gap, rights_interval)
         gap = on_gap or ("deliver" if slot is None else "stop")
         self._forgetful = slot is not None and state is None
@@ -115,6 +118,12 @@ class Consuming:
         subject: Subject | None,
         accept_undecided: bool,
     ) -> Subscription:
+        if not callable(handler):
+            raise ConfigurationError(f"the handler of {table} is {handler!r}, which cannot be called")
+        if not isinstance(subject, Subject | None):
+            raise ConfigurationError(f"the subject is a cdc.Subject, as cdc.Subject({subject!r}), or None")
+        if not isinstance(filter, str | None):
+            raise SubscriptionError(f"the filter is text such as 'status=eq.released', not {filter!r}")
         if subject is None and self._require_subject:
             raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
         schema, name = table_name(table)
@@ -124,8 +133,10 @@ class Consuming:
         )
 
     def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
-        if ttl <= 0 or maxsize < 1:
+        if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
             raise ConfigurationError(f"cache of {table}: ttl is above 0 seconds and maxsize at least 1")
+        if by is not None and not by:
+            raise ConfigurationError(f"cache of {table}: by is a column or several; leave it out for the whole table")
         cache = Cache(table, self._loader, ttl, maxsize, columns_of(by), patience)
         schema, name = table_name(table)
         self._add(
@@ -144,7 +155,10 @@ class Consuming:
         if self._loop.status in (Status.CONNECTING, Status.STOPPED):
             doing = "reconnecting" if self._loop.status is Status.CONNECTING else "stopped"
             raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.table} needs the server")
-        session.admission.check(subscription, cache)
+        try:
+            session.admission.check(subscription, cache)
+        except psycopg.OperationalError as error:
+            raise ConnectionFailed(f"the connection was lost while {subscription} was checked: {error}") from None
         self._admit(subscription, cache)
         self._wake()
 
@@ -156,7 +170,9 @@ class Consuming:
     def _subscription_closed(self, subscription: Subscription) -> None:
         self._unchecked = [pair for pair in self._unchecked if pair[0] is not subscription]
         self._dispatcher.remove(subscription)
-        self._loop.caches.pop(subscription, None)
+        cache = self._loop.caches.pop(subscription, None)
+        if cache is not None:
+            cache.set_live(False)
         if self._loop.session is not None:
             self._loop.session.admission.forget(subscription)
 
@@ -167,18 +183,27 @@ class Consuming:
             raise ConfigurationError("this consumer was stopped: make a new one")
         if self._loop.session is not None:
             return
-        self._loop.open(self._check_all)
+        checked: list[Subscription] = []
+
+        def check(admission: Admission) -> None:
+            """Check what was subscribed before; a mistake must not leave a slot behind."""
+            for subscription, cache in list(self._unchecked):
+                admission.check(subscription, cache)
+                checked.append(subscription)
+
+        self._loop.open(check)
+        session = self._loop.session
+        assert session is not None
         unchecked, self._unchecked = self._unchecked, []
         for subscription, cache in unchecked:
+            if subscription not in checked:
+                # Another thread subscribed while the slot was made.
+                session.admission.check(subscription, cache)
             self._admit(subscription, cache)
 
-    def _check_all(self, admission: Admission) -> None:
-        """Check what was subscribed before; a mistake must not leave a slot behind."""
-        for subscription, cache in self._unchecked:
-            admission.check(subscription, cache)
-
     def _close(self) -> None:
-        """Give back every connection; for a consumer whose loop is over or never ran."""
+        """Give back every connection; for a consumer whose loop is over or never ran. It cannot be used again."""
+        self._loop.status = Status.STOPPED
         if self._loop.session is not None:
             self._loop.session.close()
         self._loader.close()
@@ -191,7 +216,12 @@ class Consuming:
 
     def _over(self, failure: BaseException | None) -> None:
         """The loop is over: whoever waits for it hears why."""
-        self._loop.progress.fail(failure or CdcError("the consumer was stopped"))
+        if failure is None:
+            failure = CdcError("the consumer was stopped")
+        elif not isinstance(failure, Exception):
+            # A cancellation or an interrupt concerns the thread or task that got it, not those who wait.
+            failure = CdcError(f"the consumer was ended by {type(failure).__name__}")
+        self._loop.progress.fail(failure)
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
         health = self.health()
@@ -215,13 +245,13 @@ def _nobody_waits() -> None:
 
 
 def _check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, rights_interval: float) -> None:
-    if not names or not all(names):
+    if not names or not all(isinstance(name, str) and name for name in names):
         raise ConfigurationError("publication: give a name, or several")
-    if slot is not None and not slot:
+    if slot is not None and not (isinstance(slot, str) and slot):
         raise ConfigurationError("slot: give a name, or None for a temporary slot")
     if on_gap not in (None, "stop", "deliver"):
         raise ConfigurationError(f"on_gap is 'stop' or 'deliver', not {on_gap!r}")
-    if rights_interval <= 0:
+    if not (isinstance(rights_interval, int | float) and 0 < rights_interval < math.inf):
         raise ConfigurationError("rights_interval is above 0 seconds")
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("socket"):

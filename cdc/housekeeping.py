@@ -25,6 +25,7 @@ _IDLE_WAL = 1 << 20
 _FENCE_EVERY = 0.2
 _PING_EVERY = 0.05
 _MANY_UNSEEN = 10_000
+_LATE = 0.1
 
 
 class Housekeeping:
@@ -35,17 +36,25 @@ class Housekeeping:
         rights_changed: set when rights were read again and differ.
     """
 
-    def __init__(self, progress: Progress, caches: dict[Subscription, Cache], rights_interval: float) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        caches: dict[Subscription, Cache],
+        subscriptions: Callable[[], list[Subscription]],
+        rights_interval: float,
+    ) -> None:
         self.unseen: set[int] = set()
         self.rights_changed = False
         self._progress = progress
         self._caches = caches
+        self._subscriptions = subscriptions
         self._rights_interval = rights_interval
-        self._saved_at = self._fenced_at = self._pinged_at = 0.0
+        self._saved_at = self._fenced_at = self._pinged_at = self._kept_at = 0.0
         self._rights_at = time.monotonic()
 
     def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
         """The duties that are due at `now`; each may block for a round trip."""
+        self._kept_at = now
         if self._progress.is_awaited and now - self._pinged_at >= _PING_EVERY:
             self._pinged_at = now
             stream.ask_keepalive()
@@ -56,6 +65,11 @@ class Housekeeping:
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
             yield partial(self._refresh_rights, session)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether handlers have kept the loop from its duties for long."""
+        return time.monotonic() - self._kept_at >= _LATE
 
     def patience(self) -> float:
         """Seconds to wait for a frame before something may be due."""
@@ -93,4 +107,5 @@ class Housekeeping:
             cache.seen(snapshot)
 
     def _refresh_rights(self, session: Session) -> None:
+        session.admission.check_published(self._subscriptions())
         self.rights_changed = session.admission.refresh_rights() or self.rights_changed

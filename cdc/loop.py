@@ -8,6 +8,7 @@ returned handler is a contiguous prefix of the stream: that is what is saved and
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
@@ -38,6 +39,8 @@ __all__ = ["Loop"]
 
 _BATCH = 256
 """Frames that are taken at once."""
+_FAREWELL = 10.0
+"""Seconds that the last save may take before the sockets are shut."""
 
 
 class Loop:
@@ -63,7 +66,7 @@ class Loop:
         self._target = target
         self._dispatcher = dispatcher
         self._backoff = backoff
-        self._house = Housekeeping(self.progress, self.caches, rights_interval)
+        self._house = Housekeeping(self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval)
         self._ticker: Ticker | None = None
 
     def open(self, check: Callable[[Admission], None] | None = None) -> None:
@@ -102,11 +105,14 @@ class Loop:
             if self.is_stopping:
                 return
             try:
-                yield Call(self.open)
+                yield Call(self.open, (self._still_published,))
                 return
             except ConnectionFailed as failure:
                 self.problem = str(failure)
                 log.warning("reconnect.failed", attempt=self.attempts, reason=str(failure))
+
+    def _still_published(self, admission: Admission) -> None:
+        admission.check_published(self._dispatcher.subscriptions)
 
     def _lost(self, error: ConnectionFailed) -> None:
         log.warning("connection.lost", reason=str(error))
@@ -125,8 +131,9 @@ class Loop:
         """Begin to stream behind what was finished in this process, else behind what was saved."""
         finished = self.progress.position(session.saved.epoch)
         stream, interval = session.start(finished or session.saved.position)
+        self._house.unseen |= session.invisible()
         self._stop_ticker()
-        self._ticker = Ticker(session.tick, interval / 2)
+        self._ticker = Ticker(session.tick, min(interval / 2, 1.0))
         self._set_status(Status.CATCHING_UP)
         log.info("stream.started", slot=session.slot.name, lsn=str(session.saved.flush_lsn))
         return stream
@@ -139,6 +146,7 @@ class Loop:
         stream: Stream = yield Call(self._start, (session,))
         if session.slot.gap is not None:
             yield from self._tell_gap(session, session.slot.gap)
+            yield Call(self._house.save, (session, stream))
         while not self.is_stopping:
             frames = session.frames(_BATCH)
             for frame in frames:
@@ -153,11 +161,13 @@ class Loop:
                     yield from self._act(session, stream, item)
                 if self.is_stopping:
                     return
+                if self._house.is_late:
+                    yield from self._keep_house(session, stream)
             yield from self._keep_house(session, stream)
             if frames:
                 yield Breathe()
             else:
-                session.check_control()
+                session.check(time.monotonic())
                 yield Wait(session.sockets, self._house.patience())
 
     def _act(self, session: Session, stream: Stream, item: Received) -> Steps:
@@ -215,7 +225,7 @@ class Loop:
         self._house.unseen.clear()
         self._activate(session)
         for subscription in sorted(self._dispatcher.subscriptions, key=lambda each: not each.first):
-            event: Event = Gap(gap.reason, gap.last, subscription.previous)
+            event: Event = Gap(gap.reason, self.progress.last or gap.last, subscription.previous)
             pending = self._call(subscription, event)
             if pending is not None:
                 yield from self._finish(subscription, event, pending)
@@ -238,7 +248,8 @@ class Loop:
             if self.status is Status.CATCHING_UP and stream.finished_lsn >= session.live_from:
                 self._live()
         for duty in self._house.due(session, stream, now):
-            yield Call(duty)
+            with session.busy():
+                yield Call(duty)
         if self._house.rights_changed:
             self._house.rights_changed = False
             log.info("rights.changed")
@@ -265,11 +276,15 @@ class Loop:
         session = self.session
         if session is not None:
             if session.stream is not None and self.status in (Status.LIVE, Status.CATCHING_UP):
+                guard = threading.Timer(_FAREWELL, session.abort)
+                guard.start()
                 try:
                     self._house.save(session, session.stream)
                     session.finish()
                 except (CdcError, psycopg.Error) as error:
                     log.warning("position.not_saved", reason=str(error))
+                finally:
+                    guard.cancel()
             session.close()
         self._set_status(Status.STOPPED)
 

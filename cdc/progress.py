@@ -37,18 +37,28 @@ class Progress:
         return Position(epoch, transaction.commit_lsn, ordinal)
 
     @property
+    def last(self) -> Position | None:
+        """The last finished position, of whatever epoch."""
+        return None if self.finished is None else self.position(self.finished[0].epoch)
+
+    @property
     def is_awaited(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._waiters)
+        """Whether anybody still waits."""
+        if not self._waiters:
+            return False
+        with self._mutex:
+            self._waiters = [waiter for waiter in self._waiters if not waiter[1].cancelled()]
+            return bool(self._waiters)
 
     def wait_for(self, lsn: Lsn) -> Future[None]:
         """A future that is done when everything up to `lsn` was handled; it fails when the loop ends."""
         future: Future[None] = Future()
         with self._mutex:
-            if self._failure is None:
+            failure = self._failure
+            if failure is None:
                 self._waiters.append((lsn, future))
-        if self._failure is not None:
-            future.set_exception(self._failure)
+        if failure is not None:
+            future.set_exception(failure)
         return future
 
     def reached(self, lsn: Lsn) -> None:

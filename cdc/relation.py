@@ -50,9 +50,10 @@ class Shape:
     absent: tuple[int, ...]
 
     def without(self, hidden: frozenset[str]) -> Shape:
-        """The same shape without the columns named in `hidden`."""
+        """The same shape without the columns named in `hidden`; their cells count as not sent."""
         kept = {name: index for name, index in self.columns.items() if name not in hidden}
-        return Shape(kept, self.decoders, self.absent)
+        masked = tuple(self.columns[name] for name in hidden if name in self.columns)
+        return Shape(kept, self.decoders, self.absent + masked)
 
 
 @dataclass(frozen=True, slots=True)

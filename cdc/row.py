@@ -83,8 +83,11 @@ class Row(Mapping[str, Any]):
         raise ValueError(f"column {name!r} is UNCHANGED: the server did not send it")
 
     def shown_as(self, shape: Shape) -> Row:
-        """The same row with the columns of another shape."""
-        return Row.of_cells(shape, self.cells)
+        """The same row with the columns of another shape; what it hides is not in its cells either."""
+        cells = list(self.cells)
+        for index in shape.absent:
+            cells[index] = UNCHANGED
+        return Row.of_cells(shape, cells)
 
     def filled_from(self, older: Row) -> Row:
         """This row with each `UNCHANGED` cell taken, by column name, from an older version of it."""

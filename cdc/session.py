@@ -6,8 +6,11 @@ tells the server what it may forget. A saved position goes to disk before the se
 
 from __future__ import annotations
 
+import os
+import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +18,7 @@ import psycopg
 
 from cdc.admission import Admission
 from cdc.cache import Cache
-from cdc.connection import ReplicationConnection, connect, connection_string
+from cdc.connection import ReplicationConnection, connect, connection_string, first_line
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, GapError, SlotError
 from cdc.events import Gap
 from cdc.log import log
@@ -23,7 +26,7 @@ from cdc.lsn import Lsn, Position
 from cdc.publication import identifiers
 from cdc.server import check_server, flush_lsn, identify
 from cdc.slot import OpenSlot, open_slot, start_command
-from cdc.state import State
+from cdc.state import Saved, State
 from cdc.stream import Stream
 from cdc.subscription import Subscription
 
@@ -78,8 +81,11 @@ class Session:
         self._caches = caches
         self.control = _control(target.dsn)
         self.stream: Stream | None = None
+        self.saved: Saved
         self.live_from = Lsn(0)
         self._closed = False
+        self._busy_since: float | None = None
+        self._patience = 6 * _LONGEST_INTERVAL
         try:
             self._open(target, former, check)
         except BaseException:
@@ -96,9 +102,9 @@ class Session:
         if check is not None:
             check(self.admission)
         identity = identify(self.replication)
-        pid = former.replication.process_id if former is not None else None
+        before = None if former is None else (former.replication.process_id, former.saved)
         self.slot: OpenSlot = open_slot(
-            self.replication, self.control, identity, target.slot, target.state, target.on_gap, pid
+            self.replication, self.control, identity, target.slot, target.state, target.on_gap, before
         )
         self.saved = self.slot.saved
         if former is not None and self.slot.temporary:
@@ -127,15 +133,31 @@ class Session:
         """
         timeout = self._sender_timeout()
         interval = min(_LONGEST_INTERVAL, timeout / 3) if timeout else _LONGEST_INTERVAL
+        self._patience = 6 * interval
         start = self.saved.flush_lsn or Lsn(0)
-        finished = None if skip is None or skip.epoch != self.saved.epoch else (skip.commit_lsn, skip.ordinal)
+        names = tuple(self._target.publications)
+        same = skip is not None and skip.epoch == self.saved.epoch and self.saved.publications in (names, ())
+        finished = (skip.commit_lsn, skip.ordinal) if skip is not None and same else None
+        self.saved = replace(self.saved, publications=names)
         stream = Stream(self.saved.epoch, start, finished, interval)
-        names = identifiers(self.control, self._target.publications)
+        listed = identifiers(self.control, names)
         self.live_from = flush_lsn(self.control)
-        self.replication.start(start_command(self.slot, names))
+        self.replication.start(start_command(self.slot, listed))
         stream.ask_keepalive()
         self.stream = stream
         return stream, interval
+
+    def invisible(self) -> set[int]:
+        """32-bit ids of commits that are in the WAL and wait for a synchronous standby before they are visible.
+
+        They may have been streamed to a process before this one. Another role's are seen by members of
+        pg_read_all_stats only.
+        """
+        rows = self.control.execute(
+            "SELECT backend_xid::text::bigint FROM pg_catalog.pg_stat_activity "
+            "WHERE wait_event = 'SyncRep' AND backend_xid IS NOT NULL"
+        ).fetchall()
+        return {xid for (xid,) in rows}
 
     @property
     def sockets(self) -> tuple[int, int]:
@@ -191,22 +213,56 @@ class Session:
             self.replication.send(data)
 
     def tick(self) -> None:
-        """What the ticker calls: like `feedback`, but a lost connection is left to the loop to find."""
+        """What the ticker calls, also while a handler keeps the loop: feedback, and a look at the server.
+
+        A server that shuts down waits for us; one that does not answer would keep the loop for ever. In both
+        cases the sockets are shut, and the loop finds a lost connection.
+        """
         try:
             self.feedback()
+            self._check_control()
         except CdcError:
-            log.debug("feedback.failed", slot=self.slot.name)
+            self.abort()
+        busy = self._busy_since
+        if busy is not None and time.monotonic() - busy > self._patience:
+            log.warning("server.silent", slot=self.slot.name)
+            self.abort()
 
-    def check_control(self) -> None:
-        """Raise ConnectionFailed when the server has ended the ordinary connection, as when it shuts down."""
+    def check(self, now: float) -> None:
+        """Raise ConnectionFailed when the server has ended the ordinary connection, or does not answer any more."""
+        self._check_control()
+        if self.stream is not None and self.stream.is_silent(now):
+            raise ConnectionFailed("the server does not answer any more")
+
+    def _check_control(self) -> None:
         pgconn = self.control.pgconn
+        if not self.control.lock.acquire(blocking=False):
+            return  # It is in use, and whoever uses it will find out.
         try:
-            with self.control.lock:
-                pgconn.consume_input()
+            pgconn.consume_input()
         except psycopg.OperationalError:
             raise ConnectionFailed("the server ended the connection") from None
+        finally:
+            self.control.lock.release()
         if pgconn.status != psycopg.pq.ConnStatus.OK:
             raise ConnectionFailed("the server ended the connection")
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Marks a question to the server, so that the ticker notices when no answer comes."""
+        self._busy_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._busy_since = None
+
+    def abort(self) -> None:
+        """Shut both sockets down: whoever waits on them gets an error. May be called from any thread."""
+        for connection in (self.replication, self.control):
+            with suppress(OSError, ValueError, CdcError, psycopg.Error):
+                copy = socket.socket(fileno=os.dup(connection.fileno()))
+                with copy:
+                    copy.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close both connections. Idempotent."""
@@ -218,15 +274,18 @@ class Session:
 
 
 def _control(dsn: str) -> psycopg.Connection[Any]:
-    """The ordinary connection. Saving a position does not wait for a standby: the stream would wait with it."""
+    """The ordinary connection, which lives as long as the stream, whatever limits the database sets to others.
+
+    Saving a position does not wait for a standby: the stream would wait with it.
+    """
     connection = connect(dsn)
-    connection.execute("SET synchronous_commit = local")
+    connection.execute("SET synchronous_commit = local; SET idle_session_timeout = 0; SET statement_timeout = 0")
     return connection
 
 
 def translated(error: psycopg.Error) -> CdcError:
     """The error for what the server said while the session was opened or streamed."""
-    text = str(error).strip() or type(error).__name__
+    text = first_line(error)
     if isinstance(error, psycopg.errors.ObjectInUse):
         return SlotError(f"the slot is in use: {text}. One consumer a slot: stop the other, or choose another name")
     if isinstance(error, psycopg.errors.UndefinedObject) and "publication" in text:

@@ -92,18 +92,19 @@ def open_slot(
     name: str | None,
     state: State | None,
     on_gap: str,
-    former_pid: int | None = None,
+    former: tuple[int, Saved] | None = None,
 ) -> OpenSlot:
     """Find or create the slot, and compare it with what is remembered.
 
-    `name` None makes a temporary slot. `former_pid` is the walsender of our own lost connection, which is
-    ended when it still holds the slot. Raises SlotError, GapError, ConfigurationError.
+    `name` None makes a temporary slot. `former` is the walsender of our own lost connection, which is ended
+    when it still holds the slot, and what this process remembers. Raises SlotError, GapError, ConfigurationError.
     """
     fresh = Saved(identity.system_id, identity.timeline, secrets.token_hex(4))
     if name is None:
         return _temporary(replication, connection, fresh)
+    former_pid, remembered = former or (None, None)
     row = _released(connection, name, former_pid)
-    saved = state.load(connection, name) if state is not None else None
+    saved = state.load(connection, name) if state is not None else remembered
     if row is not None:
         _check_kind(name, row, identity)
     reason = _gap_reason(row, saved, identity, remembers=state is not None)

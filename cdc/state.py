@@ -31,6 +31,8 @@ class Saved:
         epoch: token of the slot's life.
         position: the last change that every handler has finished, else None.
         flush_lsn: the LSN that the server was allowed to forget; None when the slot was about to be created.
+        publications: names of the publications that were streamed. Ordinals count what these send, so that a
+            position inside a transaction means nothing with other ones.
     """
 
     system_id: str
@@ -38,6 +40,7 @@ class Saved:
     epoch: str
     position: Position | None = None
     flush_lsn: Lsn | None = None
+    publications: tuple[str, ...] = ()
 
 
 class State(Protocol):
@@ -54,14 +57,17 @@ class State(Protocol):
 
 
 _LOAD = """
-SELECT system_id, timeline, epoch, commit_lsn::text, ordinal, flush_lsn::text FROM cdc.slots WHERE slot = %s
+SELECT system_id, timeline, epoch, commit_lsn::text, ordinal, flush_lsn::text, publications
+FROM cdc.slots WHERE slot = %s
 """
 _SAVE = """
-INSERT INTO cdc.slots (slot, system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, saved_at)
-VALUES (%(slot)s, %(system_id)s, %(timeline)s, %(epoch)s, %(commit_lsn)s, %(ordinal)s, %(flush_lsn)s, now())
+INSERT INTO cdc.slots (slot, system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, publications, saved_at)
+VALUES (%(slot)s, %(system_id)s, %(timeline)s, %(epoch)s, %(commit_lsn)s, %(ordinal)s, %(flush_lsn)s,
+        %(publications)s, now())
 ON CONFLICT (slot) DO UPDATE SET
     system_id = excluded.system_id, timeline = excluded.timeline, epoch = excluded.epoch,
-    commit_lsn = excluded.commit_lsn, ordinal = excluded.ordinal, flush_lsn = excluded.flush_lsn, saved_at = now()
+    commit_lsn = excluded.commit_lsn, ordinal = excluded.ordinal, flush_lsn = excluded.flush_lsn,
+    publications = excluded.publications, saved_at = now()
 """
 _REMEDY = (
     "run `cdc setup --dsn …` as a role that may create it (it makes the schema cdc and the table cdc.slots), "
@@ -82,9 +88,10 @@ class DatabaseState:
             raise ConfigurationError(f"this role may not use cdc.slots ({error}): {_REMEDY}") from error
         if row is None:
             return None
-        system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn = row
+        system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, publications = row
         position = None if commit_lsn is None else Position(epoch, Lsn.parse(commit_lsn), ordinal)
-        return Saved(system_id, timeline, epoch, position, None if flush_lsn is None else Lsn.parse(flush_lsn))
+        flush = None if flush_lsn is None else Lsn.parse(flush_lsn)
+        return Saved(system_id, timeline, epoch, position, flush, tuple(publications))
 
     def save(self, connection: psycopg.Connection[Any], slot: str, saved: Saved) -> None:
         """See `State.save`."""
@@ -97,6 +104,7 @@ class DatabaseState:
             "commit_lsn": None if position is None else str(position.commit_lsn),
             "ordinal": None if position is None else position.ordinal,
             "flush_lsn": None if saved.flush_lsn is None else str(saved.flush_lsn),
+            "publications": list(saved.publications),
         }
         try:
             connection.execute(_SAVE, values)
@@ -121,6 +129,7 @@ class FileState:
             if fields.pop("slot") != slot:
                 raise ConfigurationError(f"{self._path} belongs to another slot; give each slot a file of its own")
             position, flush = fields.pop("position"), fields.pop("flush_lsn")
+            fields["publications"] = tuple(fields["publications"])
             return Saved(**fields, position=position and Position.parse(position), flush_lsn=flush and Lsn.parse(flush))
         except FileNotFoundError:
             return None
@@ -155,4 +164,8 @@ def open_state(state: str | Path | None) -> State | None:
     """The state for the consumer's `state=`: `"database"`, a path, or None to remember nothing."""
     if state is None:
         return None
-    return DatabaseState() if state == "database" else FileState(Path(state))
+    if state == "database":
+        return DatabaseState()
+    if not str(state) or Path(state).is_dir():
+        raise ConfigurationError(f"state is 'database', the path of a file, or None; {str(state)!r} is none of them")
+    return FileState(Path(state))

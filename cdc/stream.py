@@ -34,6 +34,8 @@ from cdc.values import Types
 __all__ = ["Keepalive", "Received", "Stream", "describe"]
 
 _HEADER = 25
+_SILENCE = 6
+"""Intervals that the server gets to answer; decoding a large transaction can keep it busy."""
 _XLOG_DATA = Struct(">QQq").unpack_from
 _KEEPALIVE = Struct(">QqB").unpack_from
 _STATUS = Struct(">cQQQqB").pack
@@ -95,6 +97,8 @@ class Stream:
         self._due = 0.0
         self._reply = False
         self._ping = False
+        self._heard = False
+        self._asked_at = self._looked_at = 0.0
         self._frames: dict[int, Callable[[bytes | memoryview], Received | None]] = {
             ord("w"): self._xlog_data,
             ord("k"): self._keepalive,
@@ -114,6 +118,7 @@ class Stream:
         Raises DecodeError or UnsupportedMessage. A `RelationMessage` has to be answered by `define` before
         the next frame.
         """
+        self._heard = True
         handler = self._frames.get(frame[0]) if len(frame) else None
         if handler is None:
             raise DecodeError("not a frame of the streaming replication protocol", offset=0)
@@ -237,6 +242,20 @@ class Stream:
     def ask_keepalive(self) -> None:
         """Let the next status update ask the server for a keepalive at once."""
         self._ping = True
+
+    def is_silent(self, now: float) -> bool:
+        """Whether the server has not answered a keepalive that it was asked for long ago.
+
+        Call it when everything that has arrived was received: it asks after one interval without a frame, and
+        gives the server six more to answer.
+        """
+        # A handler that took long kept us from asking: then the server gets its time from now on.
+        late, self._looked_at = now - self._looked_at > self._interval, now
+        if self._heard or late:
+            self._heard, self._asked_at = False, now + self._interval
+        elif now >= self._asked_at and now - self._asked_at < self._interval:
+            self._ping = True
+        return now - self._asked_at > _SILENCE * self._interval
 
     def feedback(self, now: float, microseconds: int) -> bytes | None:
         """The standby status update that is due at `now` (seconds, any steady clock), else None.

@@ -26,7 +26,9 @@ def operations_of(names: Iterable[str] | None) -> frozenset[str] | None:
     """The operations that a user names, such as `("insert", "delete")`; None when none are named."""
     if names is None:
         return None
-    chosen = frozenset(name.upper() for name in ([names] if isinstance(names, str) else names))
+    if not isinstance(names, Iterable):
+        raise SubscriptionError(f"operations: {names!r}; choose of insert, update, delete, truncate")
+    chosen = frozenset(str(name).upper() for name in ([names] if isinstance(names, str) else names))
     unknown = chosen - OPERATIONS
     if unknown or not chosen:
         wrong = ", ".join(sorted(unknown)) or "none"

@@ -11,6 +11,7 @@ import asyncio
 import selectors
 import socket
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -69,16 +70,23 @@ class BlockingWaiter:
     def run(self, steps: Steps) -> None:
         """Perform every step until the generator ends; its exceptions pass through."""
         try:
-            step = next(steps)
-            while True:
-                try:
-                    outcome = self._perform(step)
-                except BaseException as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(outcome)
+            self._drive(steps, next(steps))
         except StopIteration:
             return
+        except BaseException as error:
+            # An interrupt may have come between two steps: let the generator end in good order then, too.
+            with suppress(BaseException):
+                self._drive(steps, steps.throw(error))
+            raise
+
+    def _drive(self, steps: Steps, step: Step) -> None:
+        while True:
+            try:
+                outcome = self._perform(step)
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(outcome)
 
     def close(self) -> None:
         """Give back the sockets."""
@@ -120,6 +128,8 @@ class AsyncWaiter:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
+        # Of its own: loads of caches may fill the event loop's threads.
+        self._thread = ThreadPoolExecutor(1, "cdc-calls")
 
     def wake(self) -> None:
         """End a wait that is under way, from any thread."""
@@ -140,11 +150,15 @@ class AsyncWaiter:
         except StopIteration:
             return
 
+    def close(self) -> None:
+        """Give back the thread."""
+        self._thread.shutdown(wait=False)
+
     async def _perform(self, step: Step) -> Any:
         if isinstance(step, Wait):
             return await self._wait(step)
         if isinstance(step, Call):
-            return await asyncio.to_thread(step.function, *step.arguments)
+            return await self._loop.run_in_executor(self._thread, step.function, *step.arguments)
         if isinstance(step, Await):
             return await step.awaitable
         return await asyncio.sleep(0)

@@ -167,7 +167,8 @@ BEGIN
         -- A row is updated often and has no index but its key: room in the page keeps these updates small.
         PERFORM cdc.make('table', 'cdc.slots', 'CREATE TABLE cdc.slots (slot text PRIMARY KEY, '
             'system_id text NOT NULL, timeline integer NOT NULL, epoch text NOT NULL, commit_lsn pg_lsn, '
-            'ordinal bigint, flush_lsn pg_lsn, saved_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)',
+            'ordinal bigint, flush_lsn pg_lsn, publications text[] NOT NULL DEFAULT ''{}'', '
+            'saved_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)',
             'DROP TABLE IF EXISTS cdc.slots');
     END IF;
 END

@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
+import time
 from typing import Self
 
 
@@ -19,6 +20,7 @@ class Proxy:
         self._mutex = threading.Lock()
         self._closing = False
         self._refusing = False
+        self._silent = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -40,6 +42,15 @@ class Proxy:
         """Let no new connection through, or let them through again."""
         self._refusing = refusing
 
+    def fall_silent(self) -> None:
+        """Forward nothing any more, though every connection stays open."""
+        self._silent = True
+
+    def speak(self) -> None:
+        """Forward again; what was connected before is dropped."""
+        self.cut()
+        self._silent = False
+
     def cut(self) -> None:
         """Drop every connection, without a word, as a network that is gone does at last."""
         with self._mutex:
@@ -54,6 +65,9 @@ class Proxy:
 
     def _run(self) -> None:
         while not self._closing:
+            if self._silent:
+                time.sleep(0.02)
+                continue
             with self._mutex:
                 watched = [self._listener, *self._pairs]
             with selectors.DefaultSelector() as selector:

@@ -89,7 +89,7 @@ def decide(rights: TableRights, relation: Relation, types: Types, subject: Subje
     if (rights.role, rights.oid) != (subject.role, relation.oid):
         raise ValueError(f"rights of {rights.role} on {rights} do not judge {subject.role} on {relation}")
     hidden = _hidden(rights, relation)
-    reason = _missing_right(rights, relation, hidden)
+    reason = _missing_right(rights, relation, hidden) or _renamed(rights, relation)
     if reason is not None:
         return Decision(constant(FALSE), hidden, reason, rights.exempt, (), granted=False)
     if rights.exempt:
@@ -122,6 +122,18 @@ def _missing_right(rights: TableRights, relation: Relation, hidden: frozenset[st
         if relation.columns[index].name in hidden:
             return f"role {rights.role} has no SELECT right on {relation.columns[index].name}, the key of {rights}"
     return None
+
+
+def _renamed(rights: TableRights, relation: Relation) -> str | None:
+    """Whether the streamed columns are not those that the rights speak of, as after a RENAME.
+
+    Names then say nothing: what was called `secret` when the row was written may be called `public` now.
+    """
+    known = {column.name: number for number, column in rights.columns.items()}
+    numbers = [known.get(column.name, 0) for column in relation.columns]
+    if numbers == sorted(numbers) and 0 not in numbers:
+        return None
+    return f"the columns of {relation} are not what they were when these rows were written"
 
 
 def _compiled(scope: Scope) -> _Compiled:

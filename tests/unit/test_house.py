@@ -25,10 +25,10 @@ ROUTING = {
     "reconnect",
 }
 POSTGRES = {"connection", "server", "slot", "state", "publication", "catalog", "rights", "loader"}
-LOOPS = {"admission", "session", "housekeeping", "loop", "ticker", "waiting", "consuming", "consumer"}
+LOOPS = {"admission", "session", "housekeeping", "loop", "ticker", "waiting", "consuming", "consumer", "async_cache"}
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
-AWAITING = {"waiting", "consumer", "server", "sinks", "daemon", "demo"}
+AWAITING = {"waiting", "consumer", "async_cache", "server", "sinks", "daemon", "demo"}
 
 
 def files() -> list[Path]:
