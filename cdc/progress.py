@@ -34,7 +34,7 @@ class Progress:
         if self.finished is None or self.finished[0].epoch != epoch:
             return None
         transaction, ordinal = self.finished
-        return Position(epoch, transaction.commit_lsn, ordinal)
+        return transaction.position(ordinal)
 
     @property
     def last(self) -> Position | None:

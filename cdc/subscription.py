@@ -104,7 +104,7 @@ class Subscription:
         if self._last is None:
             return None
         transaction, ordinal = self._last
-        return Position(transaction.epoch, transaction.commit_lsn, ordinal)
+        return transaction.position(ordinal)
 
     def close(self) -> None:
         """Receive nothing more, from now on. Idempotent; may be called from any thread and from a handler."""

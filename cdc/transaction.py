@@ -36,6 +36,10 @@ class Transaction:
     commit_lsn: Lsn
     commit_microseconds: int
 
+    def position(self, ordinal: int) -> Position:
+        """The position of a change of this transaction."""
+        return Position(self.epoch, self.commit_lsn, ordinal)
+
 
 class Placed:
     """What all events of a transaction share: where they stand and what came before them."""
@@ -49,7 +53,7 @@ class Placed:
     @property
     def position(self) -> Position:
         """The identity of this change."""
-        return Position(self._transaction.epoch, self._transaction.commit_lsn, self._ordinal)
+        return self._transaction.position(self._ordinal)
 
     @property
     def previous(self) -> Position | None:
@@ -57,7 +61,7 @@ class Placed:
         if self._previous is None:
             return None
         transaction, ordinal = self._previous
-        return Position(transaction.epoch, transaction.commit_lsn, ordinal)
+        return transaction.position(ordinal)
 
     @property
     def xid(self) -> int:
