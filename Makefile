@@ -35,4 +35,4 @@ bench: $(STAMP)
 	$(BIN)/python bench/end_to_end.py
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build .pytest_cache .pytest_tmp .mypy_cache .ruff_cache .hypothesis
