@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -51,7 +52,7 @@ class Waiting(Protocol):
         """See `cdc.Consumer.wait_for`."""
 
 
-class Reader:
+class Reader(ABC):
     """A thread that does one thing again and again, until it is told to stop.
 
     Attributes:
@@ -96,9 +97,9 @@ class Reader:
         except (cdc.CdcError, psycopg.Error, TimeoutError) as error:
             self.failure = f"a reader failed: {error}"
 
+    @abstractmethod
     def work(self) -> None:
         """Do one thing again and again."""
-        raise NotImplementedError
 
 
 class Checker(Reader):

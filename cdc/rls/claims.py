@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from cdc.values.documents import DEEPEST, is_deep
+
 __all__ = ["Document", "parse"]
 
 _WHOLE_DIGITS, _SCALE = 131072, 16383
@@ -79,6 +81,8 @@ def parse(text: str, *, binary: bool = True) -> Document:
             object_pairs_hook=_object,
         )
         text.encode()
+        if text.count("[") + text.count("{") > DEEPEST and is_deep(value):
+            raise RecursionError
         return Document(_checked(value), binary)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos}") from None

@@ -10,9 +10,9 @@ import json
 
 from cdc.values.equality import quoted
 
-__all__ = ["document_of"]
+__all__ = ["DEEPEST", "document_of", "is_deep"]
 
-_DEEPEST = 200
+DEEPEST = 200
 
 
 def document_of(cell: bytes) -> object:
@@ -27,7 +27,7 @@ def document_of(cell: bytes) -> object:
         value = _loaded(text)
     except RecursionError:
         raise _too_deep(text) from None
-    if cell.count(b"[") + cell.count(b"{") > _DEEPEST and _is_deep(value):
+    if cell.count(b"[") + cell.count(b"{") > DEEPEST and is_deep(value):
         raise _too_deep(text)
     return value
 
@@ -48,9 +48,10 @@ def _int_or_text(digits: str) -> int | str:
         return digits
 
 
-def _is_deep(value: object) -> bool:
+def is_deep(value: object) -> bool:
+    """Whether a document is nested more than 200 levels deep; Python's own limit differs between its versions."""
     level = [value]
-    for _ in range(_DEEPEST):
+    for _ in range(DEEPEST):
         level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return False
@@ -64,4 +65,4 @@ def _inside(value: object) -> list[object]:
 
 
 def _too_deep(text: str) -> ValueError:
-    return ValueError(f"the document {quoted(text[:100])} is nested more than {_DEEPEST} levels deep")
+    return ValueError(f"the document {quoted(text[:100])} is nested more than {DEEPEST} levels deep")
