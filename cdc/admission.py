@@ -174,13 +174,14 @@ class Admission:
 
         Raises SubscriptionError when role or table are gone; None is remembered then, which denies.
         """
-        before = self._rights.get((oid, role))
-        self._rights[oid, role] = None
+        rights = None
         try:
-            self._rights[oid, role] = load_rights(self._connection, oid, role)
+            rights = load_rights(self._connection, oid, role)
         finally:
-            # Views that exist already are bound to what was known before.
-            self._changed = self._changed or before != self._rights[oid, role]
+            # Views that exist already are bound to what was known before. Nobody sees a state in between: another
+            # thread may judge with these rights at this moment.
+            self._changed = self._changed or self._rights.get((oid, role)) != rights
+            self._rights[oid, role] = rights
 
     def _judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
         """Filter and policies as one predicate (None sees everything), and the decision of the policies."""

@@ -64,8 +64,6 @@ class Dispatcher:
         with self._mutex:
             begun, self._waiting = self._waiting, []
             self._subscriptions += begun
-        for subscription in begun:
-            subscription.active = True
         tables = {(subscription.schema, subscription.table) for subscription in begun}
         for relation in list(self._relations.values()):
             if (relation.schema, relation.table) in tables:

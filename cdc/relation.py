@@ -90,8 +90,3 @@ class Relation:
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"
-
-    @property
-    def is_full(self) -> bool:
-        """Whether old rows arrive whole (REPLICA IDENTITY FULL)."""
-        return self.replica_identity == "f"

@@ -96,9 +96,9 @@ class Session:
         if psycopg.pq.__impl__ == "python":
             log.warning("psycopg.slow", remedy='pip install "psycopg[binary]": its ctypes fallback is ten times slower')
         check_server(self.control)
-        self.admission = Admission(self.control, target.publications, self._caches)
         self.replication = ReplicationConnection(target.dsn)
         self._pin()
+        self.admission = Admission(self.control, target.publications, self._caches)
         if check is not None:
             check(self.admission)
         identity = identify(self.replication)
@@ -124,7 +124,6 @@ class Session:
         if (self.control.info.host, str(self.control.info.port)) != (host, port):
             self.control.close()
             self.control = _control(self.dsn)
-            self.admission = Admission(self.control, self._target.publications, self._caches)
 
     def start(self, skip: Position | None) -> tuple[Stream, float]:
         """Begin to stream; changes up to `skip` are not delivered.

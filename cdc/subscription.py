@@ -54,7 +54,6 @@ class Subscription:
         "_last",
         "_on_close",
         "accept_undecided",
-        "active",
         "asked",
         "closed",
         "delivered",
@@ -90,7 +89,6 @@ class Subscription:
         self.subject = subject
         self.accept_undecided = accept_undecided
         self.first = first
-        self.active = False
         self.closed = False
         self.delivered = 0
         self.undecided = 0

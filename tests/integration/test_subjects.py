@@ -226,3 +226,27 @@ def test_a_claim_that_is_no_uuid_denies_that_subject_only(kind: str, database: s
         running.caught_up(db)
         assert bad.denied is not None and "uuid" in bad.denied
     assert len(good) == 1
+
+
+def test_rights_that_are_read_again_deny_nobody_meanwhile(
+    database: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may judge with the rights while they are being read."""
+    db.execute(POLICY)
+    seen: list[Any] = []
+    meanwhile: list[bool] = []
+    load = cdc.admission.load_rights
+
+    with Running("blocking", database, rights_interval=0.05) as running:
+        subscription = running.subscribe("wells", seen.append, subject=user(ONE))
+        admission = running.consumer._loop.session.admission
+        relation = admission._checked[subscription]
+
+        def judged_during(*arguments: Any) -> Any:
+            admission.view(subscription, relation)
+            meanwhile.append(subscription.denied is None)
+            return load(*arguments)
+
+        monkeypatch.setattr(cdc.admission, "load_rights", judged_during)
+        until(lambda: len(meanwhile) >= 3)
+    assert all(meanwhile)
