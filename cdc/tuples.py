@@ -14,7 +14,7 @@ from typing import Final, TypeAlias, final
 
 from cdc.errors import DecodeError, UnsupportedMessage
 
-__all__ = ["UNCHANGED", "Cell", "Unchanged", "split"]
+__all__ = ["UNCHANGED", "Binary", "Cell", "Unchanged", "Undecoded", "split"]
 
 _COUNT = Struct(">H").unpack_from
 _LENGTH = Struct(">i").unpack_from
@@ -39,7 +39,40 @@ class Unchanged:
 UNCHANGED: Final = Unchanged()
 """A TOAST value that did not change and so was not sent. Unknown, never NULL."""
 
+
+
+@final
+class Binary(bytes):
+    """A cell in the binary form of its type, as a stream with the option `binary` sends it."""
+
+    __slots__ = ()
+
+
+@final
+class Undecoded(str):
+    """The text of a cell that did not become a Python object, and why.
+
+    It is a `str`. A cell that came in binary form is shown as `\\x` and hex digits.
+
+    Attributes:
+        reason: why, in one sentence.
+    """
+
+    __slots__ = ("reason",)
+
+    reason: str
+
+    def __new__(cls, text: str, reason: str) -> Undecoded:
+        self = super().__new__(cls, text)
+        self.reason = reason
+        return self
+
+    def __reduce__(self) -> tuple[type[Undecoded], tuple[str, str]]:
+        return Undecoded, (str(self), self.reason)
+
+
 Cell: TypeAlias = "bytes | None | Unchanged"
+"""A cell: the server's text as bytes, a `Binary`, None for NULL, or `UNCHANGED`."""
 
 
 def split(data: bytes, offset: int) -> tuple[list[Cell], int]:
