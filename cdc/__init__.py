@@ -21,7 +21,7 @@ from cdc.errors import (
     SubscriptionError,
     UnsupportedMessage,
 )
-from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Truncate, Update
+from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, SchemaChange, Truncate, Update
 from cdc.health import Colour, Health, Status
 from cdc.lsn import Lsn, Position
 from cdc.reconnect import Backoff
@@ -29,7 +29,7 @@ from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
 from cdc.subscription import Subscription
-from cdc.tuples import UNCHANGED
+from cdc.tuples import UNCHANGED, Undecoded
 
 __all__ = [
     "UNCHANGED",
@@ -55,13 +55,16 @@ __all__ = [
     "Lsn",
     "NotYetVisible",
     "Position",
+    "Prepared",
     "Row",
+    "SchemaChange",
     "SlotError",
     "Status",
     "Subject",
     "Subscription",
     "SubscriptionError",
     "Truncate",
+    "Undecoded",
     "UnsupportedMessage",
     "Update",
     "__version__",

@@ -19,13 +19,12 @@ from cdc.catalog import has_children, load_types, nondeterministic, partition_ro
 from cdc.errors import SubscriptionError
 from cdc.filters import compile_filter
 from cdc.log import log
-from cdc.pgoutput import RelationMessage
+from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import Predicate, every
 from cdc.publication import Publication, read_publications
 from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide
-from cdc.stream import describe
 from cdc.subscription import OPERATIONS, Subscription
 from cdc.values import Types
 from cdc.view import View
@@ -40,14 +39,22 @@ class Admission:
         connection: an ordinary connection to the slot's own server.
         publications: names of the publications that are streamed.
         caches: the caches, by the subscription that clears them.
+        types: the types of the server, with the user's own decoders.
+        binary: whether cells come in binary form, so that they cannot be compared.
     """
 
     def __init__(
-        self, connection: psycopg.Connection[Any], publications: Sequence[str], caches: Mapping[Subscription, Cache]
+        self,
+        connection: psycopg.Connection[Any],
+        publications: Sequence[str],
+        caches: Mapping[Subscription, Cache],
+        types: Types | None = None,
+        binary: bool = False,
     ) -> None:
         self._connection = connection
         self._names = tuple(publications)
-        self._types = Types()
+        self._types = types or Types()
+        self._binary = binary
         self._rights: dict[tuple[int, str], TableRights | None] = {}
         self._changed = False
         self._checked: dict[Subscription, Relation] = {}
@@ -57,6 +64,8 @@ class Admission:
 
     def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
+        if self._binary:
+            _check_binary(subscription, cache)
         relation = self._published(subscription, cache is not None)
         if cache is not None:
             if has_children(self._connection, relation.oid):
@@ -224,6 +233,18 @@ class Admission:
             equalities.append(equality)
         self._check_collation(relation, cache.by or ())
         cache.bind(relation, tuple(equalities))
+
+
+def _check_binary(subscription: Subscription, cache: Cache | None) -> None:
+    """Filters, policies and the keys of caches compare the server's text."""
+    wants = "a subject" if subscription.subject is not None else "a filter" if subscription.filter is not None else None
+    if cache is not None and cache.by is not None:
+        wants = "a cache with by="
+    if wants is not None:
+        raise SubscriptionError(
+            f"{subscription.schema}.{subscription.table}: {wants} compares values in text form, and this consumer "
+            "reads binary cells: leave out binary=True, or give this subscription a consumer of its own"
+        )
 
 
 def _refuse(relation: Relation, decision: Decision) -> None:

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 from cachetools import TTLCache
 
 from cdc.errors import ConfigurationError, NotYetVisible, SubscriptionError
-from cdc.events import Event, Gap, RowChange, Truncate
+from cdc.events import Event, Gap, Prepared, RowChange
 from cdc.fence import Fence, Snapshot
 from cdc.relation import Relation
 from cdc.row import Row
-from cdc.tuples import UNCHANGED
+from cdc.tuples import UNCHANGED, Binary
 from cdc.values.equality import Equality
 
 __all__ = ["Cache", "Counters", "Load", "Source"]
@@ -255,10 +255,10 @@ class Cache:
             if isinstance(event, Gap):
                 self._fence.clear()
                 self._drop_all()
-            elif isinstance(event, Truncate) or self.by is None:
-                self._change_all(event.xid)
-            else:
+            elif isinstance(event, RowChange) and self.by is not None:
                 self._change(event)
+            elif not isinstance(event, Prepared):
+                self._change_all(event.xid)
 
     def set_live(self, live: bool) -> None:
         """Whether the stream is caught up, so that entries may be kept and served."""
@@ -308,7 +308,7 @@ class Cache:
         """The key of a row; None when it cannot be known."""
         assert self.by is not None and self._equalities is not None
         cells = [row.cells[relation.whole.columns[column]] for column in self.by]
-        if UNCHANGED in cells:
+        if any(cell is UNCHANGED or isinstance(cell, Binary) for cell in cells):
             return None
         slots = tuple(_slot_of_cell(*pair) for pair in zip(self._equalities, cells, strict=True))
         return slots[0] if len(slots) == 1 else slots

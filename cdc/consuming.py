@@ -23,6 +23,7 @@ from cdc.health import Health, Status, verdict_of
 from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn
+from cdc.options import Options
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.session import Target
@@ -46,6 +47,12 @@ class Consuming:
         require_subject: refuse subscriptions without a subject.
         backoff: waits between attempts to connect; default 2 s doubling to 32 s.
         rights_interval: seconds after which changed roles, grants and policies are applied at the latest.
+        streaming: `"on"`: the server sends a large transaction while it runs, and it is kept here until it commits;
+            `"off"`: at its commit; `"parallel"`: as on, with the details of aborts (PostgreSQL 16).
+        two_phase: tell of prepared transactions by `Prepared` (PostgreSQL 15).
+        binary: read cells in binary form; then there are no filters, no subjects and no caches by key.
+        spool_memory: bytes of uncommitted transactions that are kept in memory; what is more goes to a file.
+        spool_folder: where that file is; default: the system's folder for temporary files.
     """
 
     def __init__(
@@ -59,12 +66,21 @@ class Consuming:
         require_subject: bool = False,
         backoff: Backoff | None = None,
         rights_interval: float = 5.0,
+        streaming: str = "on",
+        two_phase: bool = False,
+        binary: bool = False,
+        spool_memory: int = 16 << 20,
+        spool_folder: str | Path | None = None,
     ) -> None:
         names = tuple(publication) if isinstance(publication, list | tuple) else (publication,)
         _check_settings(names, slot, on_gap, rights_interval)
         gap = on_gap or ("deliver" if slot is None else "stop")
         self._forgetful = slot is not None and state is None
-        self._target = Target(dsn, names, slot, open_state(state if slot is not None else None), gap)
+        folder = None if spool_folder is None else Path(spool_folder)
+        options = Options(streaming, two_phase, binary, spool_memory, folder)
+        self._decoders: dict[str, Callable[[str], object]] = {}
+        kept = open_state(state if slot is not None else None)
+        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval)
         self._loader = Loader(self._load_dsn)
@@ -81,7 +97,7 @@ class Consuming:
     def health(self) -> Health:
         """Whether the consumer is well, and if not, why. Never waits."""
         loop, session = self._loop, self._loop.session
-        stream = session.stream if session is not None else None
+        standby = session.stream.standby if session is not None and session.stream is not None else None
         problems = () if loop.problem is None else (loop.problem,)
         colour, reasons = verdict_of(loop.status, loop.attempts, problems)
         return Health(
@@ -90,12 +106,27 @@ class Consuming:
             reasons=reasons,
             notes=self._notes(),
             slot=session.slot.name if session is not None else self._target.slot,
-            received_lsn=stream.finished_lsn if stream is not None else Lsn(0),
-            confirmed_lsn=stream.confirmed_lsn if stream is not None else Lsn(0),
-            lag_bytes=max(0, stream.server_lsn - stream.finished_lsn) if stream is not None else 0,
+            received_lsn=standby.finished_lsn if standby is not None else Lsn(0),
+            confirmed_lsn=standby.confirmed_lsn if standby is not None else Lsn(0),
+            lag_bytes=max(0, standby.server_lsn - standby.finished_lsn) if standby is not None else 0,
             reconnects=loop.reconnects,
             attempts=loop.attempts,
         )
+
+    def register_type(self, name: str, decode: Callable[[str], object]) -> None:
+        """Let `decode` turn the text of every value of a type into a Python object.
+
+        Args:
+            name: the type's name, such as `"hstore"`, `"interval"` or `"gis.geometry"`.
+            decode: called with the server's text; what it raises becomes the reason of an `Undecoded`.
+
+        Raises ConfigurationError once the consumer is open.
+        """
+        if not (isinstance(name, str) and name) or not callable(decode):
+            raise ConfigurationError(f"register_type takes a type's name and a function, not {name!r} and {decode!r}")
+        if self._loop.session is not None:
+            raise ConfigurationError(f"register_type({name!r}): register types before the consumer is opened")
+        self._decoders[name] = decode
 
     def _notes(self) -> tuple[str, ...]:
         notes = []

@@ -7,7 +7,7 @@ that nobody watches costs one dictionary look-up. New subscriptions wait until t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cdc.events import Delete, Insert, RowChange, Truncate, Update
 from cdc.relation import Relation
@@ -75,6 +75,8 @@ class Dispatcher:
         self._relations[relation.oid] = relation
         views = [bind(subscription, relation) for subscription in self._of(relation)]
         views.sort(key=lambda view: not view.subscription.first)
+        for view in views:
+            view.alone = len(views) == 1
         self._routes[relation.oid] = {
             event: [view for view in views if name in view.subscription.operations] for name, event in _TYPES.items()
         }
@@ -98,6 +100,18 @@ class Dispatcher:
         """The views on a change's relation that ask for its operation."""
         route = self._routes.get(event._relation.oid)
         return () if route is None else route[type(event)]
+
+    def views_of(self, oid: int) -> list[View]:
+        """Every view on a relation, whatever operations it asks for."""
+        route = self._routes.get(oid, {})
+        return list(dict.fromkeys(view for views in route.values() for view in views))
+
+    def restore(self, relations: Mapping[int, Relation], bind: Bind) -> None:
+        """Go back to these relations, as when a transaction with relations of its own is over."""
+        for oid, relation in list(self._relations.items()):
+            valid = relations.get(oid, relation)
+            if valid is not relation:
+                self.define(valid, bind)
 
     def _of(self, relation: Relation) -> list[Subscription]:
         with self._mutex:

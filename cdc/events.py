@@ -10,13 +10,16 @@ import json
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from cdc.jsonable import jsonable
 from cdc.lsn import Position
+from cdc.prepared import Prepared
 from cdc.relation import Relation
 from cdc.row import Row
-from cdc.transaction import Placed, Transaction
+from cdc.schema_change import SchemaChange
+from cdc.table_change import TableChange
+from cdc.transaction import Place
 from cdc.tuples import UNCHANGED
 
 __all__ = [
@@ -26,7 +29,9 @@ __all__ = [
     "Event",
     "Gap",
     "Insert",
+    "Prepared",
     "RowChange",
+    "SchemaChange",
     "Truncate",
     "Update",
 ]
@@ -40,70 +45,21 @@ class Effect(StrEnum):
     LEAVE = "LEAVE"
 
 
-class _TableChange(Placed):
-    """What changes of a table share."""
-
-    __slots__ = ("_relation",)
-
-    _relation: Relation
-    event_type: ClassVar[str]
-
-    @property
-    def relation(self) -> Relation:
-        """The table's description that was in force for this change."""
-        return self._relation
-
-    @property
-    def schema(self) -> str:
-        """Name of the table's schema."""
-        return self._relation.schema
-
-    @property
-    def table(self) -> str:
-        """Name of the table."""
-        return self._relation.table
-
-    def to_dict(self) -> dict[str, Any]:
-        """The change as six keys: schema, table, commit_timestamp, eventType, new, old.
-
-        Values are ready for JSON: times are ISO 8601 in UTC, numeric is a string, `UNCHANGED` cells are
-        left out. `old` is None on INSERT, `new` is None on DELETE, both on TRUNCATE.
-        """
-        return {
-            "schema": self.schema,
-            "table": self.table,
-            "commit_timestamp": self.commit_time.isoformat(),
-            "eventType": self.event_type,
-            "new": None,
-            "old": None,
-        }
-
-    def to_json(self) -> str:
-        """The change as one line of JSON: `to_dict()` with position, key, effect and xid."""
-        more = {"position": str(self.position), "key": None, "effect": None, "xid": self.xid}
-        return json.dumps(self.to_dict() | more)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.schema}.{self.table} at {self.position}>"
-
-
-class RowChange(_TableChange):
+class RowChange(TableChange):
     """An `Insert`, an `Update` or a `Delete`: one row before and after."""
 
     __slots__ = ("_effect", "_new", "_old")
 
     def __init__(
         self,
-        transaction: Transaction,
-        ordinal: int,
+        place: Place,
         relation: Relation,
         old: Row | None,
         new: Row | None,
         effect: Effect,
-        previous: tuple[Transaction, int] | None = None,
+        previous: Place | None = None,
     ) -> None:
-        self._transaction = transaction
-        self._ordinal = ordinal
+        self._place = place
         self._relation = relation
         self._old = old
         self._new = new
@@ -112,7 +68,7 @@ class RowChange(_TableChange):
 
     def seen_as(self, old: Row | None, new: Row | None, effect: Effect) -> RowChange:
         """The same change as one subscriber sees it."""
-        return type(self)(self._transaction, self._ordinal, self._relation, old, new, effect)
+        return type(self)(self._place, self._relation, old, new, effect)
 
     @property
     def old(self) -> Row | None:
@@ -193,7 +149,7 @@ class Delete(RowChange):
     event_type = "DELETE"
 
 
-class Truncate(_TableChange):
+class Truncate(TableChange):
     """Every row of a table was removed by TRUNCATE."""
 
     __slots__ = ("_cascade", "_restart_identity")
@@ -201,15 +157,13 @@ class Truncate(_TableChange):
 
     def __init__(
         self,
-        transaction: Transaction,
-        ordinal: int,
+        place: Place,
         relation: Relation,
         cascade: bool,
         restart_identity: bool,
-        previous: tuple[Transaction, int] | None = None,
+        previous: Place | None = None,
     ) -> None:
-        self._transaction = transaction
-        self._ordinal = ordinal
+        self._place = place
         self._relation = relation
         self._cascade = cascade
         self._restart_identity = restart_identity
@@ -217,7 +171,7 @@ class Truncate(_TableChange):
 
     def seen(self) -> Truncate:
         """The same change for one more subscriber."""
-        return Truncate(self._transaction, self._ordinal, self._relation, self._cascade, self._restart_identity)
+        return Truncate(self._place, self._relation, self._cascade, self._restart_identity)
 
     @property
     def cascade(self) -> bool:
@@ -252,31 +206,18 @@ class Gap:
 Change: TypeAlias = Insert | Update | Delete | Truncate
 """A change of a table."""
 
-Event: TypeAlias = Insert | Update | Delete | Truncate | Gap
-"""What a handler receives."""
+Event: TypeAlias = Insert | Update | Delete | Truncate | SchemaChange | Prepared | Gap
+"""What a handler receives. `Prepared` comes with `two_phase=True` only."""
 
 
 def _key_of(relation: Relation, row: Row) -> Any:
     if relation.key is None:
         return None
-    columns, cells = relation.columns, row.cells
-    values = tuple(_decoded(columns[index].decode, cells[index]) for index in relation.key)
+    values = tuple(row.value(index) for index in relation.key)
     return values[0] if len(values) == 1 else values
-
-
-def _decoded(decode: Any, cell: Any) -> Any:
-    """The value of a cell; its text when it cannot be decoded, so that one cell does not lose the event."""
-    if not isinstance(cell, bytes):
-        return cell
-    try:
-        return decode(cell)
-    except ValueError:
-        return cell.decode("utf-8", "replace")
 
 
 def _plain(row: Row | None) -> dict[str, Any] | None:
     if row is None:
         return None
-    decoders, cells = row.shape.decoders, row.cells
-    pairs = ((name, _decoded(decoders[index], cells[index])) for name, index in row.shape.columns.items())
-    return {name: jsonable(value) for name, value in pairs if value is not UNCHANGED}
+    return {name: jsonable(value) for name, value in row.items() if value is not UNCHANGED}

@@ -33,6 +33,7 @@ class Housekeeping:
 
     Attributes:
         unseen: ids of received transactions that no snapshot has been seen to show yet.
+        late_at: when, by time.monotonic(), handlers have kept the loop from its duties for long.
         rights_changed: set when rights were read again and differ.
     """
 
@@ -49,15 +50,16 @@ class Housekeeping:
         self._caches = caches
         self._subscriptions = subscriptions
         self._rights_interval = rights_interval
-        self._saved_at = self._fenced_at = self._pinged_at = self._kept_at = 0.0
+        self.late_at = 0.0
+        self._saved_at = self._fenced_at = self._pinged_at = 0.0
         self._rights_at = time.monotonic()
 
     def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
         """The duties that are due at `now`; each may block for a round trip."""
-        self._kept_at = now
+        self.late_at = now + _LATE
         if self._progress.is_awaited and now - self._pinged_at >= _PING_EVERY:
             self._pinged_at = now
-            stream.ask_keepalive()
+            stream.standby.ask_keepalive()
         if self._save_is_due(session, stream, now):
             yield partial(self.save, session, stream)
         if self._look_is_due(now):
@@ -65,11 +67,6 @@ class Housekeeping:
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
             yield partial(self._refresh_rights, session)
-
-    @property
-    def is_late(self) -> bool:
-        """Whether handlers have kept the loop from its duties for long."""
-        return time.monotonic() - self._kept_at >= _LATE
 
     def patience(self) -> float:
         """Seconds to wait for a frame before something may be due."""
@@ -82,12 +79,12 @@ class Housekeeping:
         self._saved_at = time.monotonic()
         self._progress.dirty = False
         position = self._progress.position(session.saved.epoch)
-        session.save(position, max(stream.finished_lsn, stream.confirmed_lsn))
+        session.save(position, stream.standby.safe_lsn)
 
     def _save_is_due(self, session: Session, stream: Stream, now: float) -> bool:
         if now - self._saved_at < _SAVE_EVERY:
             return False
-        ahead = stream.finished_lsn - stream.confirmed_lsn
+        ahead = stream.standby.safe_lsn - stream.standby.confirmed_lsn
         return self._progress.dirty or ahead >= _IDLE_WAL or (ahead > 0 and not session.remembers)
 
     def _look_is_due(self, now: float) -> bool:

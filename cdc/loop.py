@@ -10,33 +10,35 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from inspect import isawaitable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import psycopg
 
 from cdc.admission import Admission
 from cdc.cache import Cache
+from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
-from cdc.errors import CdcError, ConnectionFailed, HandlerError
-from cdc.events import Event, Gap, RowChange, Truncate
+from cdc.errors import CdcError, ConnectionFailed, GapError
+from cdc.events import Gap, RowChange
 from cdc.health import Status
+from cdc.holding import Committed, PreparedEnd
 from cdc.housekeeping import Housekeeping
 from cdc.log import log
-from cdc.pgoutput import Begin, Commit, RelationMessage
+from cdc.pace import Pace
+from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
 from cdc.session import Session, Target, translated
-from cdc.stream import Keepalive, Received, Stream
+from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
 from cdc.ticker import Ticker
-from cdc.view import View
-from cdc.waiting import Await, Breathe, Call, Steps, Wait
+from cdc.transaction import Transaction
+from cdc.waiting import Breathe, Call, Nap, Steps, Wait
 
 __all__ = ["Loop"]
 
 
+_REACHED = Reached.REACHED
 _BATCH = 256
 """Frames that are taken at once."""
 _FAREWELL = 10.0
@@ -66,6 +68,8 @@ class Loop:
         self._target = target
         self._dispatcher = dispatcher
         self._backoff = backoff
+        self._delivery = Delivery(dispatcher, self.progress)
+        self._pace = Pace()
         self._house = Housekeeping(self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval)
         self._ticker: Ticker | None = None
 
@@ -149,46 +153,78 @@ class Loop:
             yield Call(self._house.save, (session, stream))
         while not self.is_stopping:
             frames = session.frames(_BATCH)
-            for frame in frames:
-                item = stream.receive(frame)
-                if isinstance(item, RowChange):
-                    for view in self._dispatcher.views(item):
-                        pending = self._hand(view, item)
-                        if pending is not None:
-                            yield from self._finish(view.subscription, item, pending)
-                    self.progress.finished = (item._transaction, item._ordinal)
-                elif item is not None:
-                    yield from self._act(session, stream, item)
-                if self.is_stopping:
-                    return
-                if self._house.is_late:
-                    yield from self._keep_house(session, stream)
+            yield from self._take(session, stream, frames)
             yield from self._keep_house(session, stream)
             if frames:
-                yield Breathe()
+                nap = 0.0 if len(frames) == _BATCH else self._pace.nap(len(frames), time.monotonic())
+                yield Nap(nap) if nap else Breathe()
             else:
                 session.check(time.monotonic())
                 yield Wait(session.sockets, self._house.patience())
 
+    def _take(self, session: Session, stream: Stream, frames: Sequence[bytes | memoryview]) -> Steps:
+        """Let handlers have what the frames hold, one after the other. The path of a change; every call counts."""
+        receive, views_of, progress = stream.receive, self._dispatcher.views, self.progress
+        delivery, house, clock = self._delivery, self._house, time.monotonic
+        for frame in frames:
+            if self.is_stopping:
+                return
+            item = receive(frame)
+            if isinstance(item, RowChange):
+                if delivery.fresh and item._relation.oid in delivery.fresh:
+                    yield from delivery.schema(item._place, item._relation)
+                for view in views_of(item):
+                    seen = view.see(item)
+                    if seen is not None:
+                        progress.dirty = True
+                        pending = delivery.call(view.subscription, seen)
+                        if pending is not None:
+                            yield from delivery.finish(view.subscription, seen, pending)
+                progress.finished = item._place
+                if clock() >= house.late_at:
+                    yield from self._keep_house(session, stream)
+            elif item is _REACHED:
+                if progress.is_awaited:
+                    progress.reached(stream.standby.finished_lsn)
+            elif isinstance(item, Transaction):
+                house.unseen.add(item.xid)
+                if self._dispatcher.has_waiting:
+                    self._activate(session)
+            elif item is not None:
+                yield from self._act(session, stream, item)
+
     def _act(self, session: Session, stream: Stream, item: Received) -> Steps:
-        """What one frame asks for, other than a change of one row."""
-        if isinstance(item, Begin):
-            self._activate(session)
-            self._house.unseen.add(item.xid)
-        elif isinstance(item, (Commit, Keepalive)):
-            self.progress.reached(stream.finished_lsn)
-        elif isinstance(item, RelationMessage):
+        """What the rarer frames ask for."""
+        if isinstance(item, RelationMessage):
             yield from self._define(session, stream, item)
         elif isinstance(item, list):
-            yield from self._truncate(item)
+            yield from self._delivery.truncates(item)
+        elif isinstance(item, Committed):
+            yield from self._deliver(session, stream, item)
+        elif isinstance(item, PreparedEnd):
+            yield from self._delivery.prepared(item)
 
-    def _truncate(self, truncates: list[Truncate]) -> Steps:
-        for event in truncates:
-            for view in self._dispatcher.views(event):
-                pending = self._hand(view, event)
-                if pending is not None:
-                    yield from self._finish(view.subscription, event, pending)
-            self.progress.finished = (event._transaction, event._ordinal)
+    def _deliver(self, session: Session, stream: Stream, committed: Committed) -> Steps:
+        """A transaction that was held has committed: its changes take the ordinary way now."""
+        self._activate(session)
+        if committed.held is None and committed.gid and not stream.is_finished(committed.commit_lsn):
+            yield from self._lost_prepared(session, committed.gid)
+        self._house.unseen.add(committed.xid)
+        for frames in stream.deliver(committed):
+            yield from self._take(session, stream, frames)
+            if self.is_stopping:
+                return
+            yield from self._keep_house(session, stream)
+            yield Breathe()
+        self._dispatcher.restore(stream.relations, session.admission.view)
+        self._delivery.fresh |= stream.relations.keys()
+        self.progress.reached(stream.standby.finished_lsn)
+
+    def _lost_prepared(self, session: Session, gid: str) -> Steps:
+        gap = Gap(f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again")
+        if self._target.on_gap == "stop":
+            raise GapError(f"changes are missing: {gap.reason}. Bring your data up to date and start anew", gap)
+        yield from self._tell_gap(session, gap)
 
     def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
         roles = self._dispatcher.roles(message.schema, message.table)
@@ -196,39 +232,13 @@ class Loop:
         stream.define(relation)
         if relation.schema != "cdc":
             self._dispatcher.define(relation, session.admission.view)
-
-    def _hand(self, view: View, event: RowChange | Truncate) -> Awaitable[Any] | None:
-        """Let a subscription's handler have the event, if it sees it; what has to be awaited, if anything."""
-        seen = view.see(event)
-        if seen is None:
-            return None
-        self.progress.dirty = True
-        return self._call(view.subscription, seen)
-
-    def _call(self, subscription: Subscription, event: Any) -> Awaitable[Any] | None:
-        try:
-            result = subscription.handler(event)
-        except Exception as error:
-            raise _handler_error(subscription, event, error) from error
-        return result if result is not None and isawaitable(result) else None
-
-    def _finish(self, subscription: Subscription, event: Any, pending: Awaitable[Any]) -> Steps:
-        """Await what an asynchronous handler returned."""
-        try:
-            yield Await(pending)
-        except Exception as error:
-            raise _handler_error(subscription, event, error) from error
+            self._delivery.fresh.add(relation.oid)
 
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
-        """Tell every subscription that changes may be missing here; caches first."""
         log.warning("gap", reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
         self._activate(session)
-        for subscription in sorted(self._dispatcher.subscriptions, key=lambda each: not each.first):
-            event: Event = Gap(gap.reason, self.progress.last or gap.last, subscription.previous)
-            pending = self._call(subscription, event)
-            if pending is not None:
-                yield from self._finish(subscription, event, pending)
+        yield from self._delivery.gap(gap)
 
     def _activate(self, session: Session) -> None:
         """Between two transactions: let new subscriptions begin."""
@@ -245,7 +255,7 @@ class Loop:
         now = time.monotonic()
         if stream.transaction is None:
             self._activate(session)
-            if self.status is Status.CATCHING_UP and stream.finished_lsn >= session.live_from:
+            if self.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self._live()
         for duty in self._house.due(session, stream, now):
             with session.busy():
@@ -292,10 +302,3 @@ class Loop:
         if self._ticker is not None:
             self._ticker.stop()
             self._ticker = None
-
-
-def _handler_error(subscription: Subscription, event: Any, error: Exception) -> HandlerError:
-    name = getattr(subscription.handler, "__qualname__", repr(subscription.handler))
-    return HandlerError(
-        f"handler {name} raised {type(error).__name__}: {error}; {event!r} is not acknowledged and comes again"
-    )

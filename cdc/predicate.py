@@ -14,7 +14,7 @@ from enum import Enum
 from functools import reduce
 from itertools import product
 
-from cdc.tuples import UNCHANGED, Cell
+from cdc.tuples import Cell
 
 __all__ = [
     "FALSE",
@@ -72,15 +72,13 @@ def equal(column: int, value: object, read: Callable[[bytes], object] | None) ->
 
     def test(cells: Sequence[Cell]) -> int:
         cell = cells[column]
-        if cell is None:
-            return NULL
-        if cell is UNCHANGED:
-            return UNKNOWN
+        if type(cell) is not bytes:
+            return NULL if cell is None else UNKNOWN
         return TRUE if cell == value else FALSE
 
     def test_read(cells: Sequence[Cell]) -> int:
         cell = cells[column]
-        if not isinstance(cell, bytes):
+        if type(cell) is not bytes:
             return NULL if cell is None else UNKNOWN
         try:
             return TRUE if read(cell) == value else FALSE  # type: ignore[misc]  # used when read is given

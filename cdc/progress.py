@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future
 
 from cdc.lsn import Lsn, Position
-from cdc.transaction import Transaction
+from cdc.transaction import Place
 
 __all__ = ["Progress"]
 
@@ -18,12 +18,12 @@ class Progress:
     """What was finished, as a position, and the futures of those who wait for an LSN.
 
     Attributes:
-        finished: transaction and ordinal of the last change that every handler has finished.
+        finished: place of the last change that every handler has finished.
         dirty: whether something was delivered since the position was saved.
     """
 
     def __init__(self) -> None:
-        self.finished: tuple[Transaction, int] | None = None
+        self.finished: Place | None = None
         self.dirty = False
         self._mutex = threading.Lock()
         self._waiters: list[tuple[Lsn, Future[None]]] = []

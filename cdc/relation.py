@@ -13,7 +13,7 @@ from typing import TypeAlias
 __all__ = ["Column", "Decode", "Relation", "Shape"]
 
 Decode: TypeAlias = Callable[[bytes], object]
-"""Turns the text of a cell into a Python object. Raises ValueError when the text is not of its type."""
+"""Turns a cell into a Python object. Raises ValueError when it is not of its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Column:
         type_modifier: atttypmod, -1 for none.
         in_identity: whether it belongs to the replica identity (under FULL, every column does).
         decode: turns a cell's text into a Python object.
+        decode_binary: the same for a cell in binary form.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Column:
     type_modifier: int
     in_identity: bool
     decode: Decode = field(compare=False, repr=False)
+    decode_binary: Decode = field(compare=False, repr=False, default=bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +43,33 @@ class Shape:
 
     Attributes:
         columns: column name to its index in the tuple, in the relation's order.
-        decoders: for each cell of the tuple, what turns its text into a Python object.
+        readers: column name to its index and to what turns the cell's text into a Python object.
+        text: for each cell of the tuple, what turns its text into a Python object.
+        binary: the same for a cell that came in binary form.
         absent: indices of cells that the server does not send in such a tuple (it writes NULL there).
     """
 
     columns: dict[str, int]
-    decoders: tuple[Decode, ...]
+    readers: dict[str, tuple[int, Decode]]
+    text: tuple[Decode, ...]
+    binary: tuple[Decode, ...]
     absent: tuple[int, ...]
+
+    @classmethod
+    def of(cls, columns: tuple[Column, ...], shown: Callable[[Column], bool]) -> Shape:
+        """The shape of a tuple of these columns that shows some of them."""
+        named = {column.name: index for index, column in enumerate(columns) if shown(column)}
+        readers = {name: (index, columns[index].decode) for name, index in named.items()}
+        absent = tuple(index for index, column in enumerate(columns) if not shown(column))
+        text = tuple(column.decode for column in columns)
+        return cls(named, readers, text, tuple(column.decode_binary for column in columns), absent)
 
     def without(self, hidden: frozenset[str]) -> Shape:
         """The same shape without the columns named in `hidden`; their cells count as not sent."""
-        kept = {name: index for name, index in self.columns.items() if name not in hidden}
+        columns = {name: index for name, index in self.columns.items() if name not in hidden}
+        readers = {name: reader for name, reader in self.readers.items() if name not in hidden}
         masked = tuple(self.columns[name] for name in hidden if name in self.columns)
-        return Shape(kept, self.decoders, self.absent + masked)
+        return Shape(columns, readers, self.text, self.binary, self.absent + masked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +97,8 @@ class Relation:
     identity: Shape = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        decoders = tuple(column.decode for column in self.columns)
-        every = {column.name: index for index, column in enumerate(self.columns)}
-        named = {column.name: index for index, column in enumerate(self.columns) if column.in_identity}
-        absent = tuple(index for index, column in enumerate(self.columns) if not column.in_identity)
-        object.__setattr__(self, "whole", Shape(every, decoders, ()))
-        object.__setattr__(self, "identity", Shape(named, decoders, absent))
+        object.__setattr__(self, "whole", Shape.of(self.columns, lambda column: True))
+        object.__setattr__(self, "identity", Shape.of(self.columns, lambda column: column.in_identity))
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cdc.relation import Shape
-from cdc.tuples import UNCHANGED, Cell, split
+from cdc.relation import Decode, Shape
+from cdc.tuples import UNCHANGED, Binary, Cell, Undecoded, damaged, split
 
-__all__ = ["Row"]
+__all__ = ["Row", "value_of"]
 
 
 class Row(Mapping[str, Any]):
     """A read-only mapping from column name to value.
 
-    None is NULL. `UNCHANGED` is a TOAST value that the server did not send. A column that the row does not
-    carry (outside the replica identity of an old row, or hidden from the subscriber) raises KeyError.
+    None is NULL. `UNCHANGED` is a TOAST value that the server did not send. `Undecoded` is the text of a cell that
+    could not be decoded, with the reason. A column that the row does not carry (outside the replica identity of an
+    old row, or hidden from the subscriber) raises KeyError.
     """
 
     __slots__ = ("_cells", "_data", "_offset", "_older", "_shape")
@@ -54,18 +55,24 @@ class Row(Mapping[str, Any]):
         return self._shape
 
     def __getitem__(self, name: str) -> Any:
-        index = self._shape.columns[name]
-        cells = self._cells
-        if cells is None:
-            cells = self._split()
-        cell = cells[index]
-        if isinstance(cell, bytes):
+        index, decode = self._shape.readers[name]
+        cell = (self._cells or self._split())[index]
+        if type(cell) is bytes:
             try:
-                return self._shape.decoders[index](cell)
-            except ValueError as error:
-                problem = f"column {name!r} cannot be decoded ({error}); row.text({name!r}) has its text"
-                raise ValueError(problem) from None
-        return cell
+                return decode(cell)
+            except ValueError:
+                return value_of(cell, decode)
+        return value_of(cell, self._shape.binary[index]) if type(cell) is Binary else cell
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a column, or `default` when the row does not carry it."""
+        return self[name] if name in self._shape.readers else default
+
+    def value(self, index: int) -> Any:
+        """The value of the cell at `index` of the tuple, whether or not the row shows its column."""
+        cell = self.cells[index]
+        decoders = self._shape.binary if type(cell) is Binary else self._shape.text
+        return value_of(cell, decoders[index])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shape.columns)
@@ -74,12 +81,17 @@ class Row(Mapping[str, Any]):
         return len(self._shape.columns)
 
     def text(self, name: str) -> str | None:
-        """The server's own text of a column, None for NULL. Raises ValueError for `UNCHANGED`."""
+        """The server's own text of a column, None for NULL.
+
+        Raises ValueError for `UNCHANGED`, and for a cell that was sent in binary form.
+        """
         cell = self.cells[self._shape.columns[name]]
         if cell is None:
             return None
-        if isinstance(cell, bytes):
+        if type(cell) is bytes:
             return cell.decode()
+        if isinstance(cell, Binary):
+            raise ValueError(f"column {name!r} was sent in binary form, which is no text")
         raise ValueError(f"column {name!r} is UNCHANGED: the server did not send it")
 
     def shown_as(self, shape: Shape) -> Row:
@@ -101,9 +113,14 @@ class Row(Mapping[str, Any]):
         return Row.of_cells(self._shape, cells)
 
     def _split(self) -> Sequence[Cell]:
-        cells = split(self._data, self._offset)[0]
-        for index in self._shape.absent:
-            cells[index] = UNCHANGED
+        cells, _ = split(self._data, self._offset)
+        shape = self._shape
+        if len(cells) != len(shape.text):
+            problem = f"a tuple of {len(cells)} cells for a relation of {len(shape.text)} columns"
+            raise damaged(self._data, self._offset, problem)
+        if shape.absent:
+            for index in shape.absent:
+                cells[index] = UNCHANGED
         if self._older is not None:
             older = self._older.cells
             cells = [older[index] if cell is UNCHANGED else cell for index, cell in enumerate(cells)]
@@ -113,3 +130,14 @@ class Row(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Row({', '.join(f'{name}={self[name]!r}' for name in self)})"
+
+
+def value_of(cell: Cell, decode: Decode) -> Any:
+    """The Python object of a cell that `decode` is for; one that it does not take does not lose the event."""
+    if not isinstance(cell, bytes):
+        return cell
+    try:
+        return decode(cell)
+    except ValueError as error:
+        text = f"\\x{cell.hex()}" if isinstance(cell, Binary) else cell.decode("utf-8", "replace")
+        return Undecoded(text, str(error))

@@ -23,12 +23,15 @@ from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, GapError,
 from cdc.events import Gap
 from cdc.log import log
 from cdc.lsn import Lsn, Position
+from cdc.options import Options
 from cdc.publication import identifiers
 from cdc.server import check_server, flush_lsn, identify
 from cdc.slot import OpenSlot, open_slot, start_command
+from cdc.spool import MemoryOrFile
 from cdc.state import Saved, State
 from cdc.stream import Stream
 from cdc.subscription import Subscription
+from cdc.values import Types
 
 __all__ = ["Session", "Target", "translated"]
 
@@ -48,6 +51,8 @@ class Target:
         slot: name of the slot; None for a temporary one.
         state: where the position is kept; None keeps nothing.
         on_gap: `"stop"` or `"deliver"`.
+        options: how the server is asked to stream.
+        decoders: the user's own decoders, by the name of a type.
     """
 
     dsn: str
@@ -55,6 +60,8 @@ class Target:
     slot: str | None
     state: State | None
     on_gap: str
+    options: Options
+    decoders: Mapping[str, Callable[[str], object]]
 
 
 class Session:
@@ -86,6 +93,7 @@ class Session:
         self._closed = False
         self._busy_since: float | None = None
         self._patience = 6 * _LONGEST_INTERVAL
+        self._spool = MemoryOrFile(target.options.spool_memory, target.options.spool_folder)
         try:
             self._open(target, former, check)
         except BaseException:
@@ -96,15 +104,25 @@ class Session:
         if psycopg.pq.__impl__ == "python":
             log.warning("psycopg.slow", remedy='pip install "psycopg[binary]": its ctypes fallback is ten times slower')
         check_server(self.control)
+        target.options.check(self.control.info.server_version)
         self.replication = ReplicationConnection(target.dsn)
         self._pin()
-        self.admission = Admission(self.control, target.publications, self._caches)
+        self.admission = Admission(
+            self.control, target.publications, self._caches, Types(target.decoders), target.options.binary
+        )
         if check is not None:
             check(self.admission)
         identity = identify(self.replication)
         before = None if former is None else (former.replication.process_id, former.saved)
         self.slot: OpenSlot = open_slot(
-            self.replication, self.control, identity, target.slot, target.state, target.on_gap, before
+            self.replication,
+            self.control,
+            identity,
+            target.slot,
+            target.state,
+            target.on_gap,
+            before,
+            target.options.two_phase,
         )
         self.saved = self.slot.saved
         if former is not None and self.slot.temporary:
@@ -138,11 +156,11 @@ class Session:
         same = skip is not None and skip.epoch == self.saved.epoch and self.saved.publications in (names, ())
         finished = (skip.commit_lsn, skip.ordinal) if skip is not None and same else None
         self.saved = replace(self.saved, publications=names)
-        stream = Stream(self.saved.epoch, start, finished, interval)
+        stream = Stream(self.saved.epoch, start, finished, interval, self._spool)
         listed = identifiers(self.control, names)
         self.live_from = flush_lsn(self.control)
-        self.replication.start(start_command(self.slot, listed))
-        stream.ask_keepalive()
+        self.replication.start(start_command(self.slot, self._target.options.parameters(listed)))
+        stream.standby.ask_keepalive()
         self.stream = stream
         return stream, interval
 
@@ -198,7 +216,7 @@ class Session:
             except psycopg.OperationalError as error:
                 raise ConnectionFailed(f"the position could not be saved: {error}") from None
         self.saved = saved
-        self.stream.confirm(lsn)
+        self.stream.standby.confirm(lsn)
         self.feedback()
 
     def feedback(self) -> None:
@@ -207,7 +225,7 @@ class Session:
         if stream is None or self._closed:
             return
         now = time.monotonic()
-        data = stream.feedback(now, int((time.time() - _POSTGRES_EPOCH) * 1_000_000))
+        data = stream.standby.status_update(now, int((time.time() - _POSTGRES_EPOCH) * 1_000_000))
         if data is not None:
             self.replication.send(data)
 
@@ -230,7 +248,7 @@ class Session:
     def check(self, now: float) -> None:
         """Raise ConnectionFailed when the server has ended the ordinary connection, or does not answer any more."""
         self._check_control()
-        if self.stream is not None and self.stream.is_silent(now):
+        if self.stream is not None and self.stream.standby.is_silent(now):
             raise ConnectionFailed("the server does not answer any more")
 
     def _check_control(self) -> None:
@@ -266,6 +284,7 @@ class Session:
     def close(self) -> None:
         """Close both connections. Idempotent."""
         self._closed = True
+        self._spool.close()
         self.control.close()
         replication = getattr(self, "replication", None)
         if replication is not None:

@@ -93,6 +93,7 @@ def open_slot(
     state: State | None,
     on_gap: str,
     former: tuple[int, Saved] | None = None,
+    two_phase: bool = False,
 ) -> OpenSlot:
     """Find or create the slot, and compare it with what is remembered.
 
@@ -100,8 +101,9 @@ def open_slot(
     when it still holds the slot, and what this process remembers. Raises SlotError, GapError, ConfigurationError.
     """
     fresh = Saved(identity.system_id, identity.timeline, secrets.token_hex(4))
+    maker = _Maker(replication, connection, state, fresh, two_phase)
     if name is None:
-        return _temporary(replication, connection, fresh)
+        return maker.temporary()
     former_pid, remembered = former or (None, None)
     row = _released(connection, name, former_pid)
     saved = state.load(connection, name) if state is not None else remembered
@@ -109,21 +111,20 @@ def open_slot(
         _check_kind(name, row, identity)
     reason = _gap_reason(row, saved, identity, remembers=state is not None)
     if reason is not None:
-        return _after_gap(replication, connection, name, state, row, saved, fresh, reason, on_gap)
+        gap = Gap(reason, saved.position if saved is not None else None)
+        if on_gap == "stop":
+            raise _gap_error(name, gap, state)
+        return maker.behind(gap, name, row)
     if row is None:
-        return OpenSlot(name, False, _create(replication, connection, name, state, fresh))
+        return OpenSlot(name, False, maker.create(name))
     known = saved or fresh
     return OpenSlot(name, False, replace(known, flush_lsn=known.flush_lsn or row.confirmed_flush_lsn))
 
 
-def start_command(slot: OpenSlot, publications: str) -> str:
-    """START_REPLICATION for the slot. The manual: "Logical Streaming Replication Parameters".
-
-    Logical messages are always asked for: they take ordinals, which must not depend on who listens.
-    """
+def start_command(slot: OpenSlot, parameters: str) -> str:
+    """START_REPLICATION for the slot, with the plugin's options."""
     start = slot.saved.flush_lsn or Lsn(0)
-    options = f"proto_version '1', publication_names {publications}, messages 'true'"
-    return f'START_REPLICATION SLOT "{slot.name}" LOGICAL {start} ({options})'
+    return f'START_REPLICATION SLOT "{slot.name}" LOGICAL {start} ({parameters})'
 
 
 def _released(connection: psycopg.Connection[Any], name: str, former_pid: int | None) -> SlotRow | None:
@@ -170,76 +171,74 @@ def _gap_reason(row: SlotRow | None, saved: Saved | None, identity: Identity, re
     return None
 
 
-def _after_gap(
-    replication: ReplicationConnection,
-    connection: psycopg.Connection[Any],
-    name: str,
-    state: State | None,
-    row: SlotRow | None,
-    saved: Saved | None,
-    fresh: Saved,
-    reason: str,
-    on_gap: str,
-) -> OpenSlot:
-    gap = Gap(reason, saved.position if saved is not None else None)
-    if on_gap == "stop":
-        way_out = f"run `cdc drop --slot {name}`" if state is None else state.way_out(name)
-        raise GapError(
-            f"changes may be missing before slot {name!r} can go on: {reason}. Bring your data up to date, then "
-            f"start with on_gap='deliver' once, or {way_out} and start anew",
-            gap,
-        )
-    if row is not None and row.wal_status == "lost":
-        drop_slot(connection, name)
-        row = None
-    if row is None:
-        return OpenSlot(name, False, _create(replication, connection, name, state, fresh), gap)
-    return OpenSlot(name, False, replace(fresh, flush_lsn=row.confirmed_flush_lsn), gap)
+def _gap_error(name: str, gap: Gap, state: State | None) -> GapError:
+    way_out = f"run `cdc drop --slot {name}`" if state is None else state.way_out(name)
+    return GapError(
+        f"changes may be missing before slot {name!r} can go on: {gap.reason}. Bring your data up to date, then "
+        f"start with on_gap='deliver' once, or {way_out} and start anew",
+        gap,
+    )
 
 
-def _create(
-    replication: ReplicationConnection,
-    connection: psycopg.Connection[Any],
-    name: str,
-    state: State | None,
-    fresh: Saved,
-) -> Saved:
-    """Create the slot. The intent is saved first, so that a crash in between is not taken for a gap."""
-    if state is not None:
-        state.save(connection, name, fresh)
-    created = replace(fresh, flush_lsn=_create_slot(replication, connection, name, temporary=False))
-    if state is not None:
-        state.save(connection, name, created)
-    log.info("slot.created", slot=name, lsn=str(created.flush_lsn))
-    return created
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes slots: over which connections, what is remembered of a new one and where, and of which kind."""
 
+    replication: ReplicationConnection
+    connection: psycopg.Connection[Any]
+    state: State | None
+    fresh: Saved
+    two_phase: bool
 
-def _temporary(replication: ReplicationConnection, connection: psycopg.Connection[Any], fresh: Saved) -> OpenSlot:
-    name = f"cdc_{os.getpid()}_{fresh.epoch}"
-    start = _create_slot(replication, connection, name, temporary=True)
-    return OpenSlot(name, True, replace(fresh, flush_lsn=start))
+    def behind(self, gap: Gap, name: str, row: SlotRow | None) -> OpenSlot:
+        """The slot behind a gap: a new one unless it can still be read."""
+        if row is not None and row.wal_status == "lost":
+            drop_slot(self.connection, name)
+            row = None
+        if row is None:
+            return OpenSlot(name, False, self.create(name), gap)
+        return OpenSlot(name, False, replace(self.fresh, flush_lsn=row.confirmed_flush_lsn), gap)
 
+    def create(self, name: str) -> Saved:
+        """Create the slot. The intent is saved first, so that a crash in between is not taken for a gap."""
+        self._save(name, self.fresh)
+        created = replace(self.fresh, flush_lsn=self._create(name, temporary=False))
+        self._save(name, created)
+        log.info("slot.created", slot=name, lsn=str(created.flush_lsn))
+        return created
 
-def _create_slot(
-    replication: ReplicationConnection, connection: psycopg.Connection[Any], name: str, temporary: bool
-) -> Lsn:
-    """CREATE_REPLICATION_SLOT; the LSN from which it streams. Waits for running transactions, and says so."""
-    running = [pid for (pid,) in connection.execute(_RUNNING).fetchall()]
-    if running:
-        log.warning("slot.create.waits", slot=name, for_transactions_of=running)
-    kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
-    # 14 knows only the old spelling of the option.
-    snapshot = "NOEXPORT_SNAPSHOT" if connection.info.server_version < 150000 else "(SNAPSHOT 'nothing')"
-    quoted = sql.Identifier(name).as_string(connection)
-    try:
-        row = replication.query(f"CREATE_REPLICATION_SLOT {quoted} {kind} pgoutput {snapshot}")[0]
-    except errors.ConfigurationLimitExceeded:
-        raise SlotError(
-            "all replication slots of the server are in use: drop one that nobody reads "
-            "(SELECT * FROM pg_replication_slots), or raise max_replication_slots and restart the server"
-        ) from None
-    except errors.InvalidName as error:
-        raise SlotError(f"{error}: a slot name has lower-case letters, digits and underscores") from None
-    except errors.OperationalError as error:
-        raise ConnectionFailed(f"the slot could not be created: {error}") from None
-    return Lsn.parse(str(row[1]))
+    def temporary(self) -> OpenSlot:
+        """A slot that goes with the connection."""
+        name = f"cdc_{os.getpid()}_{self.fresh.epoch}"
+        start = self._create(name, temporary=True)
+        return OpenSlot(name, True, replace(self.fresh, flush_lsn=start))
+
+    def _save(self, name: str, saved: Saved) -> None:
+        if self.state is not None:
+            self.state.save(self.connection, name, saved)
+
+    def _create(self, name: str, temporary: bool) -> Lsn:
+        """CREATE_REPLICATION_SLOT; the LSN from which it streams. Waits for running transactions, and says so."""
+        running = [pid for (pid,) in self.connection.execute(_RUNNING).fetchall()]
+        if running:
+            log.warning("slot.create.waits", slot=name, for_transactions_of=running)
+        kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
+        quoted = sql.Identifier(name).as_string(self.connection)
+        try:
+            row = self.replication.query(f"CREATE_REPLICATION_SLOT {quoted} {kind} pgoutput {self._options()}")[0]
+        except errors.ConfigurationLimitExceeded:
+            raise SlotError(
+                "all replication slots of the server are in use: drop one that nobody reads "
+                "(SELECT * FROM pg_replication_slots), or raise max_replication_slots and restart the server"
+            ) from None
+        except errors.InvalidName as error:
+            raise SlotError(f"{error}: a slot name has lower-case letters, digits and underscores") from None
+        except errors.OperationalError as error:
+            raise ConnectionFailed(f"the slot could not be created: {error}") from None
+        return Lsn.parse(str(row[1]))
+
+    def _options(self) -> str:
+        """The options of CREATE_REPLICATION_SLOT; 14 knows only the old spelling."""
+        if self.connection.info.server_version < 150000:
+            return "NOEXPORT_SNAPSHOT"
+        return "(SNAPSHOT 'nothing', TWO_PHASE)" if self.two_phase else "(SNAPSHOT 'nothing')"

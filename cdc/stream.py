@@ -1,76 +1,56 @@
-"""The copy-both conversation with a walsender: frames in, changes out, feedback due.
+"""The copy-both conversation with a walsender: frames in, changes out.
 
-Pure: no I/O, no clock; `now` is an argument. The manual: "Streaming Replication Protocol" and "Logical
-Streaming Replication Protocol". A `Stream` lives as long as one connection: relations, the open transaction
-and the ordinal are its state. It hands out each change once, in commit order, skips what a former connection
-or process has finished, and knows which LSN may be confirmed: never one behind which something is unfinished.
+Pure: no I/O, no clock. The manual: "Streaming Replication Protocol" and "Logical Streaming Replication Protocol". A
+`Stream` lives as long as one connection: relations, the open transaction and the ordinal are its state. It hands out
+each change once, in commit order, and skips what a former connection or process has finished.
+
+A frame is dispatched by its message's type byte, through the table of what the conversation is in: between blocks,
+in a block of a streamed transaction, in a prepared one, or in the delivery of one that was held and has committed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from enum import Enum
 from struct import Struct
 from struct import error as StructError
 from typing import Any, TypeAlias
 
-from cdc.errors import DecodeError
+from cdc.errors import DecodeError, UnsupportedMessage
 from cdc.events import Delete, Effect, Insert, Truncate, Update
+from cdc.held import Spool
+from cdc.holding import Committed, Holding, Inside, PreparedEnd
 from cdc.lsn import Lsn
-from cdc.pgoutput import (
-    Begin,
-    Commit,
-    LogicalMessage,
-    RelationMessage,
-    RowMessage,
-    TruncateMessage,
-    decode,
-)
-from cdc.relation import Column, Relation
+from cdc.pgoutput import LogicalMessage, RelationMessage, TruncateMessage
+from cdc.pgoutput.formats import FORMATS, begin, commit, delete, insert, read, update, whole
+from cdc.relation import Relation
 from cdc.row import Row
-from cdc.transaction import Transaction
-from cdc.values import Types
+from cdc.standby import Standby
+from cdc.transaction import Place, Transaction
+from cdc.tuples import HEADER, damaged
 
-__all__ = ["Keepalive", "Received", "Stream", "describe"]
+__all__ = ["Reached", "Received", "Stream"]
 
-_HEADER = 25
-_SILENCE = 6
-"""Intervals that the server gets to answer; decoding a large transaction can keep it busy."""
-_XLOG_DATA = Struct(">QQq").unpack_from
 _KEEPALIVE = Struct(">QqB").unpack_from
-_STATUS = Struct(">cQQQqB").pack
+_BODY = HEADER + 1
+_STREAMED_BODY = _BODY + 4
+_ENTER, _STAY, _LEAVE = Effect.ENTER, Effect.STAY, Effect.LEAVE
 
 
-@dataclass(frozen=True, slots=True)
-class Keepalive:
-    """Primary keepalive: 'k', Int64 end of WAL, Int64 server time, Int8 whether to reply at once."""
+class Reached(Enum):
+    """Everything up to `standby.finished_lsn` was handed out: at the end of a commit, and by a keepalive."""
 
-    end_lsn: Lsn
-    reply_now: bool
+    REACHED = "reached"
 
 
-Received: TypeAlias = "Begin | Commit | Insert | Update | Delete | list[Truncate] | RelationMessage | Keepalive"
-"""What a frame means to the loop."""
+_REACHED = Reached.REACHED
 
+Received: TypeAlias = (
+    "Transaction | Insert | Update | Delete | list[Truncate] | RelationMessage | Reached | Committed | PreparedEnd"
+)
+"""What a frame means to the loop. A `Transaction` begins."""
 
-def describe(message: RelationMessage, types: Types, primary_key: Sequence[str]) -> Relation:
-    """The relation of a Relation message.
-
-    `primary_key` names the primary key's columns by the catalog; it is used under REPLICA IDENTITY FULL only,
-    where every column is flagged as key, and only if the message has all of them.
-    """
-    columns = tuple(
-        Column(column.name, column.type_oid, column.type_modifier, column.in_identity, types.decoder(column.type_oid))
-        for column in message.columns
-    )
-    key = tuple(index for index, column in enumerate(columns) if _is_key(message, column, primary_key))
-    wanted = len(primary_key) if message.replica_identity == "f" else 1
-    whole = key if key and len(key) >= wanted else None
-    return Relation(message.oid, message.schema, message.table, message.replica_identity, columns, whole)
-
-
-def _is_key(message: RelationMessage, column: Column, primary_key: Sequence[str]) -> bool:
-    return column.name in primary_key if message.replica_identity == "f" else column.in_identity
+_Act: TypeAlias = "Callable[[bytes, int], Received | None]"
 
 
 class Stream:
@@ -81,36 +61,39 @@ class Stream:
         start: LSN up to which everything is confirmed.
         finished: commit LSN and ordinal of the last change that was finished before; changes up to it are skipped.
         interval: seconds between two status updates.
+        spool: where the frames of transactions go that have not committed.
     """
 
-    def __init__(self, epoch: str, start: Lsn, finished: tuple[Lsn, int] | None, interval: float) -> None:
+    def __init__(self, epoch: str, start: Lsn, finished: tuple[Lsn, int] | None, interval: float, spool: Spool) -> None:
         self.epoch = epoch
         self.relations: dict[int, Relation] = {}
-        self.received_lsn = start
-        self.finished_lsn = start
-        self.confirmed_lsn = start
-        self.server_lsn = start
+        self.standby = Standby(start, interval)
         self.transaction: Transaction | None = None
         self.ordinal = 0
         self._skip = finished
-        self._interval = interval
-        self._due = 0.0
-        self._reply = False
-        self._ping = False
-        self._heard = False
-        self._asked_at = self._looked_at = 0.0
-        self._frames: dict[int, Callable[[bytes | memoryview], Received | None]] = {
-            ord("w"): self._xlog_data,
-            ord("k"): self._keepalive,
+        self._delivering = False
+        self._body = _BODY
+        self._holding = Holding(spool, self.standby, lambda: self.relations)
+        usual: dict[int, _Act] = {
+            ord("B"): self._begin,
+            ord("I"): self._insert,
+            ord("U"): self._update,
+            ord("D"): self._delete,
+            ord("C"): self._commit,
         }
-        self._messages: dict[type, Callable[[Any], Received | None]] = {
-            Begin: self._begin,
-            Commit: self._commit,
+        kept: dict[int, _Act] = dict.fromkeys(b"YIUDTM", self._holding.keep) | {ord("O"): _ignore}
+        self._tables: dict[Inside, dict[int, _Act]] = {
+            Inside.NOTHING: dict.fromkeys(FORMATS, self._control) | usual,
+            Inside.BLOCK: kept | {ord("R"): self._holding.keep_relation, ord("E"): self._control},
+            Inside.PREPARED: kept | {ord("R"): self._keep_and_announce, ord("P"): self._control},
+        }
+        self._acts = self._tables[Inside.NOTHING]
+        self._controls: dict[type, Callable[[Any], Received | None]] = {
             TruncateMessage: self._truncate,
-            RelationMessage: lambda message: message,
+            RelationMessage: self._announce,
             LogicalMessage: self._message,
+            **self._holding.acts,
         }
-        self._rows = {"I": self._insert, "U": self._update, "D": self._delete}
 
     def receive(self, frame: bytes | memoryview) -> Received | None:
         """Take one CopyData frame; None when it asks nothing of the loop.
@@ -118,154 +101,168 @@ class Stream:
         Raises DecodeError or UnsupportedMessage. A `RelationMessage` has to be answered by `define` before
         the next frame.
         """
-        self._heard = True
-        handler = self._frames.get(frame[0]) if len(frame) else None
-        if handler is None:
-            raise DecodeError("not a frame of the streaming replication protocol", offset=0)
-        return handler(frame)
+        data = bytes(frame)
+        try:
+            act = self._acts[data[HEADER]]
+        except (IndexError, KeyError):
+            act = self._other
+        try:
+            return act(data, self._body)
+        except DecodeError as error:
+            raise self._placed(error, data) from None
 
     def define(self, relation: Relation) -> None:
         """Remember a relation for the changes that follow."""
         self.relations[relation.oid] = relation
 
-    def _xlog_data(self, frame: bytes | memoryview) -> Received | None:
-        """XLogData: 'w', Int64 start LSN, Int64 end of WAL, Int64 server time, then the pgoutput message."""
-        try:
-            start, server, _ = _XLOG_DATA(frame, 1)
-        except StructError:
-            raise DecodeError("an XLogData header ends early", offset=len(frame), kind="w") from None
-        if server > self.server_lsn:
-            self.server_lsn = Lsn(server)
-        try:
-            message = decode(bytes(frame[_HEADER:]))
-            if type(message) is RowMessage:
-                return self._rows[message.kind](message)
-            act = self._messages.get(type(message))
-            return None if act is None else act(message)
-        except DecodeError as error:
-            error.lsn = Lsn(start)
-            raise
+    def deliver(self, committed: Committed) -> Iterator[list[bytes]]:
+        """The frames of a held transaction, to be received now, in lists; behind the last one it is over."""
+        held = committed.held
+        if held is not None:
+            relations, self.relations = self.relations, dict(held.relations)
+            self._body = _STREAMED_BODY if held.streamed else _BODY
+            self.transaction = Transaction(
+                self.epoch, committed.xid, committed.commit_lsn, committed.commit_microseconds
+            )
+            self.ordinal, self._delivering = 0, True
+            yield from held.committed()
+            self._body, self.transaction, self._delivering = _BODY, None, False
+            self.relations = relations | self._holding.announced(held, self.relations)
+        if held is not None:
+            held.frames.drop()
+        self.standby.reach(committed.end_lsn)
+        self.standby.release(committed.gid)
 
-    def _keepalive(self, frame: bytes | memoryview) -> Received | None:
+    def _placed(self, error: DecodeError, data: bytes) -> DecodeError:
+        """The error with the place and the type of the message in which it was found."""
+        if data[:1] == b"w" and len(data) > HEADER:
+            error.lsn, error.kind = Lsn.from_bytes(data[1:9]), chr(data[HEADER])
+        return error
+
+    def _other(self, data: bytes, at: int) -> Received | None:
+        """A keepalive, or what should not be there."""
+        if data[:1] == b"k":
+            return self._keepalive(data)
+        if data[:1] != b"w":
+            raise DecodeError("not a frame of the streaming replication protocol", offset=0)
+        if len(data) <= HEADER:
+            raise DecodeError("an XLogData frame ends early", offset=len(data), kind="w")
+        if data[HEADER] in self._tables[Inside.NOTHING]:
+            raise damaged(data, HEADER, "this message is not due here")
+        raise damaged(data, HEADER, "a message of an unknown type", UnsupportedMessage)
+
+    def _keepalive(self, frame: bytes) -> Received:
         try:
             end, _, reply = _KEEPALIVE(frame, 1)
         except StructError:
             raise DecodeError("a keepalive ends early", offset=len(frame), kind="k") from None
-        lsn = Lsn(end)
-        self.server_lsn = max(self.server_lsn, lsn)
-        if self.transaction is None and lsn > self.received_lsn:
-            self.received_lsn = self.finished_lsn = lsn
-        self._reply = self._reply or bool(reply)
-        return Keepalive(lsn, bool(reply))
+        lsn, standby = Lsn(end), self.standby
+        standby.server_lsn = max(standby.server_lsn, lsn)
+        if self.transaction is None:
+            standby.reach(lsn)
+        if reply:
+            standby.answer()
+        return _REACHED
 
-    def _begin(self, message: Begin) -> Received:
-        self.transaction = Transaction(self.epoch, message.xid, message.commit_lsn, message.commit_microseconds)
+    # Changes of rows.
+
+    def _insert(self, data: bytes, at: int) -> Insert | None:
+        place = self._next()
+        if place is None:
+            return None
+        oid, new = insert(data, at)
+        relation = self.relations.get(oid) or self._unknown(oid)
+        return Insert(place, relation, None, Row(relation.whole, data, new), _ENTER)
+
+    def _update(self, data: bytes, at: int) -> Update | None:
+        place = self._next()
+        if place is None:
+            return None
+        oid, kind, before, after = update(data, at)
+        relation = self.relations.get(oid) or self._unknown(oid)
+        if kind is None:
+            return Update(place, relation, None, Row(relation.whole, data, after), _STAY)
+        if kind == "K":
+            old = Row(relation.identity, data, before)
+            return Update(place, relation, old, Row(relation.whole, data, after), _STAY)
+        old = Row(relation.whole, data, before)
+        return Update(place, relation, old, Row(relation.whole, data, after, old), _STAY)
+
+    def _delete(self, data: bytes, at: int) -> Delete | None:
+        place = self._next()
+        if place is None:
+            return None
+        oid, kind, before = delete(data, at)
+        relation = self.relations.get(oid) or self._unknown(oid)
+        shape = relation.whole if kind == "O" else relation.identity
+        return Delete(place, relation, Row(shape, data, before), None, _LEAVE)
+
+    def _next(self) -> Place | None:
+        """The place of the next change; None when that change was finished before."""
+        transaction = self.transaction
+        if transaction is None:
+            raise DecodeError("a change outside of a transaction", offset=0)
+        self.ordinal = ordinal = self.ordinal + 1
+        if self._skip is not None:
+            if (transaction.commit_lsn, ordinal) <= self._skip:
+                return None
+            self._skip = None
+        return (transaction, ordinal)
+
+    def _unknown(self, oid: int) -> Relation:
+        raise DecodeError(f"a change of relation {oid}, which no Relation message announced", offset=1)
+
+    def is_finished(self, commit_lsn: Lsn) -> bool:
+        """Whether a former connection or process has finished with the transaction, or with a part of it."""
+        return self._skip is not None and commit_lsn <= self._skip[0]
+
+    # Everything else.
+
+    def _control(self, data: bytes, at: int) -> Received | None:
+        """Any message but those of rows."""
+        message, end = read(data, data[HEADER], at)
+        whole(data, end)
+        act = self._controls.get(type(message))
+        item = None if act is None else act(message)
+        self._acts = self._tables[self._holding.inside]
+        return item
+
+    def _keep_and_announce(self, data: bytes, at: int) -> Received | None:
+        """In a prepared transaction that was not streamed a relation holds for all at once, and for its own rows."""
+        self._holding.keep(data, at)
+        return self._control(data, at)
+
+    def _begin(self, data: bytes, at: int) -> Received:
+        lsn, microseconds, xid = begin(data, at)
+        self.transaction = transaction = Transaction(self.epoch, xid, Lsn(lsn), microseconds)
         self.ordinal = 0
-        return message
+        return transaction
 
-    def _commit(self, message: Commit) -> Received:
+    def _commit(self, data: bytes, at: int) -> Received:
+        _, _, end, _ = commit(data, at)
         self.transaction = None
-        if message.end_lsn > self.received_lsn:
-            self.received_lsn = self.finished_lsn = message.end_lsn
-        return message
-
-    def _insert(self, message: RowMessage) -> Insert | None:
-        transaction = self._next()
-        if transaction is None:
-            return None
-        relation = self._relation(message.relation_oid)
-        new = Row(relation.whole, message.data, message.new)
-        return Insert(transaction, self.ordinal, relation, None, new, Effect.ENTER)
-
-    def _update(self, message: RowMessage) -> Update | None:
-        transaction = self._next()
-        if transaction is None:
-            return None
-        relation = self._relation(message.relation_oid)
-        old = self._old(relation, message)
-        whole = old if message.old_kind == "O" else None
-        new = Row(relation.whole, message.data, message.new, whole)
-        return Update(transaction, self.ordinal, relation, old, new, Effect.STAY)
-
-    def _delete(self, message: RowMessage) -> Delete | None:
-        transaction = self._next()
-        if transaction is None:
-            return None
-        relation = self._relation(message.relation_oid)
-        return Delete(transaction, self.ordinal, relation, self._old(relation, message), None, Effect.LEAVE)
-
-    def _old(self, relation: Relation, message: RowMessage) -> Row | None:
-        if message.old_kind is None:
-            return None
-        shape = relation.whole if message.old_kind == "O" else relation.identity
-        return Row(shape, message.data, message.old)
+        self.standby.committed(Lsn(end))
+        return _REACHED
 
     def _truncate(self, message: TruncateMessage) -> list[Truncate]:
         truncates = []
         for oid in message.relation_oids:
-            transaction = self._next()
-            if transaction is not None:
-                relation = self._relation(oid)
-                cascade, restart = message.cascade, message.restart_identity
-                truncates.append(Truncate(transaction, self.ordinal, relation, cascade, restart))
+            place = self._next()
+            if place is not None:
+                relation = self.relations.get(oid) or self._unknown(oid)
+                truncates.append(Truncate(place, relation, message.cascade, message.restart_identity))
         return truncates
+
+    def _announce(self, message: RelationMessage) -> Received:
+        if not self._delivering:
+            self._holding.announce(message.oid)
+        return message
 
     def _message(self, message: LogicalMessage) -> None:
         """A transactional message takes an ordinal, so that positions do not depend on who listens."""
         if message.transactional:
             self._next()
 
-    def _next(self) -> Transaction | None:
-        """The open transaction, one ordinal further; None when that change was finished before."""
-        transaction = self.transaction
-        if transaction is None:
-            raise DecodeError("a change outside of a transaction", offset=0)
-        self.ordinal += 1
-        if self._skip is not None:
-            if (transaction.commit_lsn, self.ordinal) <= self._skip:
-                return None
-            self._skip = None
-        return transaction
 
-    def _relation(self, oid: int) -> Relation:
-        relation = self.relations.get(oid)
-        if relation is None:
-            raise DecodeError(f"a change of relation {oid}, which no Relation message announced", offset=1)
-        return relation
-
-    def confirm(self, lsn: Lsn) -> None:
-        """Allow the server to forget everything up to `lsn`. Never moves back."""
-        if lsn > self.confirmed_lsn:
-            self.confirmed_lsn = lsn
-            self._due = 0.0
-
-    def ask_keepalive(self) -> None:
-        """Let the next status update ask the server for a keepalive at once."""
-        self._ping = True
-
-    def is_silent(self, now: float) -> bool:
-        """Whether the server has not answered a keepalive that it was asked for long ago.
-
-        Call it when everything that has arrived was received: it asks after one interval without a frame, and
-        gives the server six more to answer.
-        """
-        # A handler that took long kept us from asking: then the server gets its time from now on.
-        late, self._looked_at = now - self._looked_at > self._interval, now
-        if self._heard or late:
-            self._heard, self._asked_at = False, now + self._interval
-        elif now >= self._asked_at and now - self._asked_at < self._interval:
-            self._ping = True
-        return now - self._asked_at > _SILENCE * self._interval
-
-    def feedback(self, now: float, microseconds: int) -> bytes | None:
-        """The standby status update that is due at `now` (seconds, any steady clock), else None.
-
-        Format: 'r', Int64 written, Int64 flushed, Int64 applied, Int64 client time in microseconds since
-        2000-01-01, Int8 whether the server shall reply at once.
-        """
-        if not (self._reply or self._ping or now >= self._due):
-            return None
-        ping, self._ping, self._reply = self._ping, False, False
-        self._due = now + self._interval
-        flush = self.confirmed_lsn
-        return _STATUS(b"r", max(self.received_lsn, flush), flush, flush, microseconds, ping)
+def _ignore(data: bytes, at: int) -> None:
+    """An Origin inside a block says where the transaction came from, which nobody asks for."""

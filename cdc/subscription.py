@@ -12,7 +12,7 @@ from cdc.errors import SubscriptionError
 from cdc.events import Event
 from cdc.lsn import Position
 from cdc.rls import Subject
-from cdc.transaction import Transaction
+from cdc.transaction import Place
 
 __all__ = ["OPERATIONS", "Handler", "Subscription", "operations_of"]
 
@@ -93,7 +93,7 @@ class Subscription:
         self.delivered = 0
         self.undecided = 0
         self.denied: str | None = None
-        self._last: tuple[Transaction, int] | None = None
+        self._last: Place | None = None
         self._on_close = on_close
 
     @property
@@ -111,9 +111,9 @@ class Subscription:
             if self._on_close is not None:
                 self._on_close(self)
 
-    def link(self, transaction: Transaction, ordinal: int) -> tuple[Transaction, int] | None:
-        """Note that this change is delivered now; what was delivered before it."""
-        previous, self._last = self._last, (transaction, ordinal)
+    def link(self, place: Place) -> Place | None:
+        """Note that the change at `place` is delivered now; what was delivered before it."""
+        previous, self._last = self._last, place
         self.delivered += 1
         return previous
 

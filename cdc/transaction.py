@@ -5,12 +5,12 @@ Touches nothing. The manual: "Logical Replication Message Formats", Begin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeAlias
 
 from cdc.lsn import Lsn, Position
 
-__all__ = ["Placed", "Transaction", "commit_time"]
+__all__ = ["Place", "Placed", "Transaction", "commit_time"]
 
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -20,8 +20,7 @@ def commit_time(microseconds: int) -> datetime:
     return _POSTGRES_EPOCH + timedelta(microseconds=microseconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """The transaction of a change, as its Begin message announces it.
 
     Attributes:
@@ -41,19 +40,23 @@ class Transaction:
         return Position(self.epoch, self.commit_lsn, ordinal)
 
 
+Place: TypeAlias = tuple[Transaction, int]
+"""Where a change stands: its transaction, and its ordinal in it, from 1."""
+
+
 class Placed:
     """What all events of a transaction share: where they stand and what came before them."""
 
-    __slots__ = ("_ordinal", "_previous", "_transaction")
+    __slots__ = ("_place", "_previous")
 
-    _transaction: Transaction
-    _ordinal: int
-    _previous: tuple[Transaction, int] | None
+    _place: Place
+    _previous: Place | None
 
     @property
     def position(self) -> Position:
         """The identity of this change."""
-        return self._transaction.position(self._ordinal)
+        transaction, ordinal = self._place
+        return transaction.position(ordinal)
 
     @property
     def previous(self) -> Position | None:
@@ -66,9 +69,9 @@ class Placed:
     @property
     def xid(self) -> int:
         """The 32-bit id of the transaction that made the change."""
-        return self._transaction.xid
+        return self._place[0].xid
 
     @property
     def commit_time(self) -> datetime:
         """When the transaction committed, by the server's clock; aware, in UTC."""
-        return commit_time(self._transaction.commit_microseconds)
+        return commit_time(self._place[0].commit_microseconds)

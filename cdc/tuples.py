@@ -8,16 +8,20 @@ text as bytes, None for NULL, or `UNCHANGED` for a value that the server did not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from struct import error as StructError
 from typing import Final, TypeAlias, final
 
-from cdc.errors import DecodeError, UnsupportedMessage
+from cdc.errors import DecodeError
+from cdc.lsn import Lsn
 
-__all__ = ["UNCHANGED", "Binary", "Cell", "Unchanged", "Undecoded", "split"]
+__all__ = ["HEADER", "UNCHANGED", "Binary", "Cell", "Unchanged", "Undecoded", "damaged", "split"]
 
-_COUNT = Struct(">H").unpack_from
-_LENGTH = Struct(">i").unpack_from
+HEADER: Final = 25
+"""Bytes of an XLogData frame before its message: 'w', Int64 start LSN, Int64 end of WAL, Int64 server time."""
+
+_HEAD = Struct(">BI").unpack_from
 
 
 @final
@@ -38,7 +42,6 @@ class Unchanged:
 
 UNCHANGED: Final = Unchanged()
 """A TOAST value that did not change and so was not sent. Unknown, never NULL."""
-
 
 
 @final
@@ -63,6 +66,7 @@ class Undecoded(str):
     reason: str
 
     def __new__(cls, text: str, reason: str) -> Undecoded:
+        """The text with its reason."""
         self = super().__new__(cls, text)
         self.reason = reason
         return self
@@ -78,39 +82,59 @@ Cell: TypeAlias = "bytes | None | Unchanged"
 def split(data: bytes, offset: int) -> tuple[list[Cell], int]:
     """The cells of the TupleData at `offset`, and the offset behind it.
 
-    Format: Int16 number of columns; for each a byte: 'n' NULL, 'u' unchanged TOAST, 't' text with Int32
-    length and bytes. Raises DecodeError when the data ends early, UnsupportedMessage for another kind.
+    Format: Int16 number of columns; for each a byte: 'n' NULL, 'u' unchanged TOAST, 't' text or 'b' binary with
+    Int32 length and bytes. Raises DecodeError when the data ends early or a kind is another one.
     """
     cells: list[Cell] = []
-    append = cells.append
+    at = offset + 2
     try:
-        (count,) = _COUNT(data, offset)
-        offset += 2
+        count = data[offset] << 8 | data[offset + 1]
         for _ in range(count):
-            kind = data[offset]
+            kind, length = _HEAD(data, at)
             if kind == 0x74:  # t
-                start = offset + 5
-                offset = start + _LENGTH(data, offset + 1)[0]
-                if offset < start:
-                    raise DecodeError("a cell has a negative length", offset=start - 4, kind=chr(data[0]))
-                append(data[start:offset])
+                cells.append(data[at + 5 : (at := at + 5 + length)])
             elif kind == 0x6E:  # n
-                append(None)
-                offset += 1
+                cells.append(None)
+                at += 1
             elif kind == 0x75:  # u
-                append(UNCHANGED)
-                offset += 1
+                cells.append(UNCHANGED)
+                at += 1
+            elif kind == 0x62:  # b
+                cells.append(Binary(data[at + 5 : (at := at + 5 + length)]))
             else:
-                raise _unknown_kind(kind, data, offset)
-    except (IndexError, StructError):
-        place = min(offset, len(data))
-        raise DecodeError("a tuple ends early", offset=place, kind=chr(data[0]) if data else None) from None
-    if offset > len(data):
-        raise DecodeError("a cell is longer than its message", offset=len(data), kind=chr(data[0]))
-    return cells, offset
+                raise damaged(data, at, f"{chr(kind)!r} is not a kind of cell")
+    except IndexError:
+        raise damaged(data, len(data), "a tuple ends early") from None
+    except StructError:
+        at = _last(data, at, count - len(cells), cells)
+    if at > len(data):
+        raise damaged(data, len(data), "a cell is longer than its message")
+    return cells, at
 
 
-def _unknown_kind(kind: int, data: bytes, offset: int) -> DecodeError:
-    if kind == 0x62:
-        return UnsupportedMessage("a binary cell in a text stream", offset=offset, kind=chr(data[0]))
-    return DecodeError(f"{chr(kind)!r} is not a kind of cell", offset=offset, kind=chr(data[0]))
+def _last(data: bytes, at: int, left: int, cells: list[Cell]) -> int:
+    """The last cells of a tuple, where less is left than a kind with a length: NULL or unchanged."""
+    for kind in data[at : at + left]:
+        if kind not in b"nu":
+            if kind in b"tb":
+                break
+            raise damaged(data, at, f"{chr(kind)!r} is not a kind of cell")
+        cells.append(None if kind == 0x6E else UNCHANGED)
+        at += 1
+        left -= 1
+    if left:
+        raise damaged(data, len(data), "a tuple ends early")
+    return at
+
+
+def damaged(data: bytes, offset: int, problem: str, error: Callable[..., DecodeError] = DecodeError) -> DecodeError:
+    """The error for a message that is wrong at `offset` of `data`.
+
+    `data` is a message, or the whole XLogData frame that carries it: then the error has the message's LSN, and its
+    offset counts from the message's first byte all the same.
+    """
+    framed = data[:1] == b"w"
+    start = HEADER if framed else 0
+    kind = chr(data[start]) if len(data) > start else None
+    lsn = Lsn(int.from_bytes(data[1:9], "big")) if len(data) >= 9 and framed else None
+    return error(problem, offset=max(0, offset - start), kind=kind, lsn=lsn)

@@ -11,7 +11,9 @@ from cdc.events import Effect, Insert, RowChange, Truncate, Update
 from cdc.predicate import Predicate, Verdict, verdict
 from cdc.relation import Relation, Shape
 from cdc.row import Row
+from cdc.schema_change import SchemaChange
 from cdc.subscription import Subscription
+from cdc.transaction import Place
 from cdc.tuples import UNCHANGED
 
 __all__ = ["View"]
@@ -37,9 +39,22 @@ class View:
         predicate: filter and policies together; None sees everything.
         hidden: columns that this subscriber may not read.
         denied: True when it sees nothing at all, TRUNCATE included, for want of the right to select.
+
+    Attributes:
+        alone: whether no other view is on this relation, so that a change needs no copy of its own.
     """
 
-    __slots__ = ("_identity", "_predicate", "_relation", "_whole", "denied", "subscription")
+    __slots__ = (
+        "_hidden",
+        "_identity",
+        "_plain",
+        "_predicate",
+        "_relation",
+        "_whole",
+        "alone",
+        "denied",
+        "subscription",
+    )
 
     def __init__(
         self,
@@ -51,6 +66,9 @@ class View:
     ) -> None:
         self.subscription = subscription
         self.denied = denied
+        self.alone = False
+        self._plain = predicate is None and not hidden and not denied
+        self._hidden = hidden
         self._relation = relation
         self._predicate = predicate
         self._whole: Shape | None = relation.whole.without(hidden) if hidden else None
@@ -59,12 +77,31 @@ class View:
     def see(self, event: RowChange | Truncate) -> RowChange | Truncate | None:
         """The change as the subscription sees it, linked to what it saw before; None when it does not see it."""
         subscription = self.subscription
-        if self.denied or subscription.closed:
+        if subscription.closed or self.denied:
             return None
-        seen = event.seen() if isinstance(event, Truncate) else self._see_row(event)
+        if self._plain and self.alone:
+            seen: RowChange | Truncate | None = event
+        else:
+            seen = event.seen() if isinstance(event, Truncate) else self._see_row(event)
         if seen is not None:
-            seen._previous = subscription.link(event._transaction, event._ordinal)
+            seen._previous = subscription.link(event._place)
         return seen
+
+    def see_schema(self, place: Place, old: Relation) -> SchemaChange | None:
+        """The table looks different from the change at `place` on; None when this subscriber may not know of it.
+
+        Whoever named the operations that he wants asked for nothing else.
+        """
+        subscription = self.subscription
+        if subscription.closed or self.denied or subscription.asked:
+            return None
+        change = SchemaChange(place, self._relation, old, self._hidden, subscription._last)
+        return change if change.is_visible else None
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it sees every change as it is, and asked for all of them."""
+        return self._plain and not self.subscription.closed and not self.subscription.asked
 
     def _see_row(self, event: RowChange) -> RowChange | None:
         if self._predicate is None:

@@ -8,8 +8,10 @@ the results back. That is all in which threads and asyncio differ.
 from __future__ import annotations
 
 import asyncio
-import selectors
+import math
+import select
 import socket
+import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,7 +20,7 @@ from typing import Any
 
 from cdc.errors import ConfigurationError
 
-__all__ = ["AsyncWaiter", "Await", "BlockingWaiter", "Breathe", "Call", "Step", "Steps", "Wait"]
+__all__ = ["AsyncWaiter", "Await", "BlockingWaiter", "Breathe", "Call", "Nap", "Step", "Steps", "Wait"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,14 @@ class Breathe:
     """A moment for others between two batches."""
 
 
-Step = Wait | Call | Await | Breathe
+@dataclass(frozen=True, slots=True)
+class Nap:
+    """Sleep for a moment, `seconds`, which is far below what anybody would wake it for."""
+
+    seconds: float
+
+
+Step = Wait | Call | Await | Breathe | Nap
 Steps = Generator[Step, Any, None]
 
 
@@ -98,21 +107,22 @@ class BlockingWaiter:
             return self._wait(step)
         if isinstance(step, Call):
             return step.function(*step.arguments)
+        if isinstance(step, Nap):
+            return time.sleep(step.seconds)
         if isinstance(step, Await):
             _close(step.awaitable)
             raise ConfigurationError("the handler returned an awaitable: use AsyncConsumer for coroutine handlers")
         return None
 
     def _wait(self, step: Wait) -> None:
-        with selectors.DefaultSelector() as selector:
-            for descriptor in (self._here.fileno(), *step.sockets):
-                selector.register(descriptor, selectors.EVENT_READ)
-            selector.select(step.timeout)
-        try:
-            while self._here.recv(4096):
-                pass
-        except BlockingIOError:
-            return
+        poll = select.poll()
+        own = self._here.fileno()
+        for descriptor in (own, *step.sockets):
+            poll.register(descriptor, select.POLLIN)
+        if any(descriptor == own for descriptor, _ in poll.poll(math.ceil(step.timeout * 1000))):
+            with suppress(BlockingIOError):
+                while self._here.recv(4096):
+                    pass
 
 
 def _close(awaitable: Awaitable[Any]) -> None:
@@ -161,17 +171,16 @@ class AsyncWaiter:
             return await self._loop.run_in_executor(self._thread, step.function, *step.arguments)
         if isinstance(step, Await):
             return await step.awaitable
-        return await asyncio.sleep(0)
+        return await asyncio.sleep(step.seconds if isinstance(step, Nap) else 0)
 
     async def _wait(self, step: Wait) -> None:
         for descriptor in step.sockets:
             self._loop.add_reader(descriptor, self._woken.set)
+        timer = self._loop.call_later(step.timeout, self._woken.set)
         try:
-            async with asyncio.timeout(step.timeout):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
+            await self._woken.wait()
         finally:
+            timer.cancel()
             for descriptor in step.sockets:
                 self._loop.remove_reader(descriptor)
             self._woken.clear()

@@ -122,6 +122,10 @@ class Config(BaseSettings):
     backoff_first: _Seconds = 2.0
     backoff_longest: _Seconds = 32.0
     rights_interval: _Seconds = 5.0
+    streaming: Annotated[Literal["on", "off", "parallel"], BeforeValidator(_lower)] = "on"
+    two_phase: bool = False
+    spool_memory: Annotated[int, Field(ge=0)] = 16 << 20
+    spool_folder: _Name | None = None
     log: LogConfig = LogConfig()
     http: HttpConfig | None = None
     subscription: list[SubscriptionConfig] = []

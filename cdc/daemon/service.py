@@ -95,6 +95,10 @@ def _consumer(config: Config) -> Consumer:
         require_subject=config.require_subject,
         backoff=Backoff(first=config.backoff_first, longest=config.backoff_longest),
         rights_interval=config.rights_interval,
+        streaming=config.streaming,
+        two_phase=config.two_phase,
+        spool_memory=config.spool_memory,
+        spool_folder=config.spool_folder,
     )
 
 

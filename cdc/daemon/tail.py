@@ -15,7 +15,22 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from cdc import UNCHANGED, Change, Consumer, Delete, Effect, Event, Gap, Insert, Row, Subject, Truncate, Update
+from cdc import (
+    UNCHANGED,
+    Change,
+    Consumer,
+    Delete,
+    Effect,
+    Event,
+    Gap,
+    Insert,
+    Prepared,
+    Row,
+    SchemaChange,
+    Subject,
+    Truncate,
+    Update,
+)
 from cdc.daemon.service import Signals, run_until_told
 from cdc.sinks import json_line
 
@@ -106,7 +121,7 @@ def _readable(colours: bool) -> Callable[[Event], str]:
     console = Console(force_terminal=colours, highlight=False, soft_wrap=True)
 
     def line(event: Event) -> str:
-        text = _gap(event) if isinstance(event, Gap) else _change(event)
+        text = _change(event) if isinstance(event, Change) else _told(event)
         if not colours:
             return text.plain
         with console.capture() as captured:
@@ -116,8 +131,16 @@ def _readable(colours: bool) -> Callable[[Event], str]:
     return line
 
 
-def _gap(gap: Gap) -> Text:
-    return Text.assemble(("GAP", "bold red"), f" changes may be missing here: {_visible(gap.reason)}")
+def _told(event: Gap | SchemaChange | Prepared) -> Text:
+    """What is no change of rows."""
+    if isinstance(event, Gap):
+        return Text.assemble(("GAP", "bold red"), f" changes may be missing here: {_visible(event.reason)}")
+    if isinstance(event, Prepared):
+        what = "rolled back" if event.rolled_back else "prepared"
+        return Text.assemble(("PREPARED", "bold"), f" transaction {_visible(event.gid)} was {what}")
+    parts = [("added", event.added), ("dropped", event.dropped), ("changed", event.changed)]
+    said = "; ".join(f"{verb} {', '.join(map(_visible, names))}" for verb, names in parts if names)
+    return Text.assemble(("SCHEMA", "bold"), f" {_visible(str(event.relation))} looks different from here: {said}")
 
 
 def _change(event: Change) -> Text:

@@ -93,6 +93,7 @@ class Ledger:
         now = time.time()
         if isinstance(event, cdc.Gap):
             self.gaps.append(event.reason)
+        if not isinstance(event, cdc.Change):
             return
         self.told["trusted"].take(event)
         self.delivered.append((event.event_type[0], event.xid))
@@ -114,6 +115,7 @@ class Ledger:
     def _subject(self, name: str, event: cdc.Event, allowed: UUID | None) -> None:
         if isinstance(event, cdc.Gap):
             self.gaps.append(event.reason)
+        if not isinstance(event, cdc.Change):
             return
         told = self.told[name]
         told.take(event)

@@ -16,6 +16,7 @@ _SETTINGS = {
     "wal_level": "logical",
     "max_replication_slots": "32",
     "max_wal_senders": "32",
+    "max_prepared_transactions": "16",
     "fsync": "off",
     # Shared memory lies in the data folder, so that a killed server leaves none of it elsewhere.
     "dynamic_shared_memory_type": "mmap",

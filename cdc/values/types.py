@@ -7,7 +7,7 @@ extensions) differ from server to server; whoever reads the catalog asks `missin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cdc.relation import Decode
@@ -52,7 +52,7 @@ class Types:
     A decoder that was given out stays as it is: after `add`, ask again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, registered: Mapping[str, Callable[[str], object]] | None = None) -> None:
         self._added: dict[int, TypeInfo] = {}
         self._decoders: dict[int, Decode] = {}
 
@@ -94,6 +94,10 @@ class Types:
         if decode is None:
             decode = decoders[oid] = self._new_decoder(oid)
         return decode
+
+    def binary_decoder(self, oid: int) -> Decode:
+        """What turns the cells of a type in binary form into Python objects."""
+        return bytes
 
     def equality(self, oid: int) -> Equality | None:
         """How the type's `=` is decided, None when that is not offered (json, arrays, bytea, unknown types, …)."""

@@ -77,7 +77,7 @@ def test_composite_keys_are_tuples_in_the_tables_order(kind: str, database: str,
         db.execute("ALTER TABLE picks REPLICA IDENTITY FULL")
         db.execute("UPDATE picks SET marker = 'base'")
         running.caught_up(db)
-    insert, update = running.events
+    insert, _, update = running.events
     assert insert.key == (1, "top")
     assert (update.old_key, update.key) == ((1, "top"), (1, "base"))
 
@@ -252,8 +252,11 @@ def test_a_changed_table_is_described_anew(kind: str, database: str, db: psycopg
         db.execute("ALTER TABLE wells ADD COLUMN status text DEFAULT 'open', DROP COLUMN depth")
         db.execute("INSERT INTO wells (id) VALUES (2)")
         running.caught_up(db)
-    first, second = running.events
+    first, between, second = running.events
     assert "depth" in first.new and "status" not in first.new
+    assert isinstance(between, cdc.SchemaChange) and between.position == second.position
+    assert (between.added, between.dropped, between.changed) == (("status",), ("depth",), ())
+    assert between.previous == second.previous == first.position
     assert "depth" not in second.new and second.new["status"] == "open"
 
 

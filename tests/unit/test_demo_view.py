@@ -48,15 +48,15 @@ def transaction(xid: int, age: float = 0.0) -> Transaction:
 
 
 def insert(xid: int, **values: Any) -> cdc.Insert:
-    return cdc.Insert(transaction(xid), 1, WELLS, None, row(**values), cdc.Effect.ENTER)
+    return cdc.Insert((transaction(xid), 1), WELLS, None, row(**values), cdc.Effect.ENTER)
 
 
 def update(xid: int, old: cdc.Row | None, new: cdc.Row | None, effect: cdc.Effect) -> cdc.Update:
-    return cdc.Update(transaction(xid), 1, WELLS, old, new, effect)
+    return cdc.Update((transaction(xid), 1), WELLS, old, new, effect)
 
 
 def delete(xid: int, **values: Any) -> cdc.Delete:
-    return cdc.Delete(transaction(xid), 1, WELLS, row(**values), None, cdc.Effect.LEAVE)
+    return cdc.Delete((transaction(xid), 1), WELLS, row(**values), None, cdc.Effect.LEAVE)
 
 
 def moved_out(ledger: Ledger, xid: int) -> None:
@@ -96,8 +96,8 @@ def test_ledger_sees_a_well_that_must_not_be_shown() -> None:
 def test_ledger_notes_a_gap_and_a_truncate() -> None:
     ledger = Ledger()
     ledger.trusted(insert(700))
-    ledger.trusted(cdc.Truncate(transaction(701), 1, WELLS, False, False))
-    ledger.user(cdc.Truncate(transaction(701), 1, WELLS, False, False))
+    ledger.trusted(cdc.Truncate((transaction(701), 1), WELLS, False, False))
+    ledger.user(cdc.Truncate((transaction(701), 1), WELLS, False, False))
     ledger.trusted(cdc.Gap("the slot was lost"))
     ledger.anon(cdc.Gap("the slot was lost"))
     assert ledger.delivered == [("I", 700), ("T", 701)]
@@ -107,7 +107,7 @@ def test_ledger_notes_a_gap_and_a_truncate() -> None:
 
 def test_latency_is_counted_from_the_commit() -> None:
     ledger = Ledger()
-    ledger.trusted(cdc.Insert(transaction(700, age=5.0), 1, WELLS, None, row(), cdc.Effect.ENTER))
+    ledger.trusted(cdc.Insert((transaction(700, age=5.0), 1), WELLS, None, row(), cdc.Effect.ENTER))
     assert ledger.latencies[0] >= 5.0
 
 
@@ -180,7 +180,7 @@ def test_picture_shows_who_sees_what() -> None:
         (update(700, row(), row(depth="1210.00"), cdc.Effect.STAY), "1200.50 → 1210.00 m in North"),
         (update(700, row(), row(status=None), cdc.Effect.STAY), "planned → no status in North"),
         (update(700, row(), row(revision=1234), cdc.Effect.STAY), "revision 1,234 in North"),
-        (cdc.Truncate(transaction(700), 1, WELLS, False, False), "all of wells"),
+        (cdc.Truncate((transaction(700), 1), WELLS, False, False), "all of wells"),
     ],
 )
 def test_each_change_has_its_words(event: cdc.Change, words: str) -> None:

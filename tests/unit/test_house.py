@@ -13,8 +13,21 @@ import pytest
 import cdc
 
 HOME = Path(cdc.__file__).parent
-WORDS = {"errors", "transaction", "lsn", "tuples", "relation", "row", "events", "jsonable", "log"}
-MEANING = {"values", "pgoutput", "stream", "rls", "filters", "predicate"}
+WORDS = {
+    "errors",
+    "transaction",
+    "lsn",
+    "tuples",
+    "relation",
+    "row",
+    "table_change",
+    "schema_change",
+    "prepared",
+    "events",
+    "jsonable",
+    "log",
+}
+MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "rls", "filters", "predicate"}
 ROUTING = {
     "subscription",
     "view",
@@ -24,9 +37,21 @@ ROUTING = {
     "health",
     "progress",
     "reconnect",
+    "pace",
 }
-POSTGRES = {"connection", "server", "slot", "state", "publication", "catalog", "rights", "loader"}
-LOOPS = {"admission", "session", "housekeeping", "loop", "ticker", "waiting", "consuming", "consumer", "async_cache"}
+POSTGRES = {"connection", "server", "slot", "options", "spool", "state", "publication", "catalog", "rights", "loader"}
+LOOPS = {
+    "admission",
+    "session",
+    "housekeeping",
+    "delivery",
+    "loop",
+    "ticker",
+    "waiting",
+    "consuming",
+    "consumer",
+    "async_cache",
+}
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
 AWAITING = {"waiting", "consumer", "async_cache", "server", "sinks", "daemon", "demo"}

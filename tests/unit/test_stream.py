@@ -9,8 +9,9 @@ import pytest
 import cdc
 from cdc.events import RowChange
 from cdc.lsn import Lsn
-from cdc.pgoutput import RelationMessage
-from cdc.stream import Keepalive, Stream, describe
+from cdc.pgoutput import Decoder, RelationMessage, describe
+from cdc.spool import MemoryOrFile
+from cdc.stream import Reached, Stream
 from cdc.values import Types
 from tests.unit import wire
 
@@ -18,7 +19,7 @@ COLUMNS = [("id", 23, True), ("name", 25, False)]
 
 
 def stream(finished: tuple[int, int] | None = None, start: int = 0) -> Stream:
-    return Stream("ep", Lsn(start), finished, 10.0)  # type: ignore[arg-type]
+    return Stream("ep", Lsn(start), finished, 10.0, MemoryOrFile(1 << 20))  # type: ignore[arg-type]
 
 
 def feed(target: Stream, *messages: bytes) -> list:
@@ -79,45 +80,45 @@ def test_what_was_finished_before_is_skipped() -> None:
 def test_only_the_end_of_a_commit_is_finished() -> None:
     target = stream(start=50)
     feed(target, wire.begin(100), wire.relation(1, COLUMNS), wire.insert(1, 1, "a"))
-    assert target.finished_lsn == 50
+    assert target.standby.finished_lsn == 50
     feed(target, wire.keepalive(500))
-    assert target.finished_lsn == 50, "a keepalive inside a transaction promises nothing"
+    assert target.standby.finished_lsn == 50, "a keepalive inside a transaction promises nothing"
     feed(target, wire.commit(100, 110))
-    assert target.finished_lsn == 110
+    assert target.standby.finished_lsn == 110
     (item,) = feed(target, wire.keepalive(500))
-    assert isinstance(item, Keepalive) and target.finished_lsn == 500
+    assert item is Reached.REACHED and target.standby.finished_lsn == 500
 
 
 def test_feedback_confirms_what_was_confirmed_and_nothing_else() -> None:
     target = stream(start=50)
     feed(target, wire.begin(100), wire.commit(100, 110))
-    first = target.feedback(0.0, 77)
+    first = target.standby.status_update(0.0, 77)
     assert first is not None
     assert unpack(">cQQQqB", first) == (b"r", 110, 50, 50, 77, 0)
-    assert target.feedback(9.9, 0) is None
-    assert target.feedback(10.0, 0) is not None
-    target.confirm(Lsn(110))
-    confirmed = target.feedback(10.1, 0)
+    assert target.standby.status_update(9.9, 0) is None
+    assert target.standby.status_update(10.0, 0) is not None
+    target.standby.confirm(Lsn(110))
+    confirmed = target.standby.status_update(10.1, 0)
     assert confirmed is not None and unpack(">cQQQqB", confirmed)[1:4] == (110, 110, 110)
-    target.confirm(Lsn(60))
-    assert target.confirmed_lsn == 110
+    target.standby.confirm(Lsn(60))
+    assert target.standby.confirmed_lsn == 110
 
 
 def test_a_keepalive_that_wants_an_answer_gets_one_at_once() -> None:
     target = stream()
-    assert target.feedback(0.0, 0) is not None
+    assert target.standby.status_update(0.0, 0) is not None
     feed(target, wire.keepalive(10, reply=True))
-    assert target.feedback(0.1, 0) is not None
-    assert target.feedback(0.2, 0) is None
+    assert target.standby.status_update(0.1, 0) is not None
+    assert target.standby.status_update(0.2, 0) is None
 
 
 def test_asking_for_a_keepalive_sets_the_flag_once() -> None:
     target = stream()
-    target.feedback(0.0, 0)
-    target.ask_keepalive()
-    asked = target.feedback(0.1, 0)
+    target.standby.status_update(0.0, 0)
+    target.standby.ask_keepalive()
+    asked = target.standby.status_update(0.1, 0)
     assert asked is not None and asked[-1] == 1
-    assert target.feedback(0.2, 0) is None
+    assert target.standby.status_update(0.2, 0) is None
 
 
 def test_unsent_values_are_restored_from_a_whole_old_row() -> None:
@@ -137,7 +138,7 @@ def test_a_key_only_old_row_shows_its_key_and_nothing_else() -> None:
 
 def test_the_key_under_full_is_the_primary_key_if_the_message_has_it() -> None:
     def key(primary_key: list[str]) -> object:
-        message = cdc.pgoutput.decode(wire.relation(1, [("id", 23, True), ("name", 25, True)], "f"))
+        message = Decoder().decode(wire.relation(1, [("id", 23, True), ("name", 25, True)], "f"))
         return describe(message, Types(), primary_key).key  # type: ignore[arg-type]
 
     assert (key(["id"]), key(["name", "id"]), key([]), key(["id", "gone"])) == ((0,), (0, 1), None, None)
@@ -148,7 +149,7 @@ def test_the_key_under_full_is_the_primary_key_if_the_message_has_it() -> None:
     [
         (b"", "not a frame"),
         (b"x", "not a frame"),
-        (b"w123", "XLogData header ends early"),
+        (b"w123", "XLogData frame ends early"),
         (b"k123", "keepalive ends early"),
         (wire.xlog(wire.insert(9, 1)), "outside of a transaction"),
     ],

@@ -1,0 +1,103 @@
+"""Delivery: handing events to handlers, in their order, and waiting for those that are coroutines.
+
+No I/O and no clock; the waiter performs the steps. A handler that raises ends the consumer: its change is not
+acknowledged and comes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from inspect import isawaitable
+from typing import Any
+
+from cdc.dispatcher import Dispatcher
+from cdc.errors import HandlerError
+from cdc.events import Event, Gap, Prepared, Truncate
+from cdc.holding import PreparedEnd
+from cdc.progress import Progress
+from cdc.relation import Relation
+from cdc.subscription import Subscription
+from cdc.transaction import Place, commit_time
+from cdc.waiting import Await, Steps
+
+__all__ = ["Delivery"]
+
+
+class Delivery:
+    """Hands events to the handlers of those who see them.
+
+    Attributes:
+        fresh: OIDs of relations that were announced since their last change was delivered.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, progress: Progress) -> None:
+        self.fresh: set[int] = set()
+        self._dispatcher = dispatcher
+        self._progress = progress
+        self._known: dict[int, Relation] = {}
+
+    def call(self, subscription: Subscription, event: Any) -> Awaitable[Any] | None:
+        """Call a handler; what has to be awaited, if anything."""
+        try:
+            result = subscription.handler(event)
+        except Exception as error:
+            raise _handler_error(subscription, event, error) from error
+        return result if result is not None and isawaitable(result) else None
+
+    def finish(self, subscription: Subscription, event: Any, pending: Awaitable[Any]) -> Steps:
+        """Await what an asynchronous handler returned."""
+        try:
+            yield Await(pending)
+        except Exception as error:
+            raise _handler_error(subscription, event, error) from error
+
+    def truncates(self, truncates: list[Truncate]) -> Steps:
+        """One TRUNCATE, which may concern several relations."""
+        for event in truncates:
+            if event._relation.oid in self.fresh:
+                yield from self.schema(event._place, event._relation)
+            for view in self._dispatcher.views(event):
+                seen = view.see(event)
+                if seen is not None:
+                    self._progress.dirty = True
+                    yield from self._hand(view.subscription, seen)
+            self._progress.finished = event._place
+
+    def schema(self, place: Place, relation: Relation) -> Steps:
+        """Before the first change since the relation was announced: tell how it differs from what it was."""
+        oid = relation.oid
+        self.fresh.discard(oid)
+        old, self._known[oid] = self._known.get(oid), relation
+        if old is None or old == relation:
+            return
+        for view in self._dispatcher.views_of(oid):
+            event = view.see_schema(place, old)
+            if event is not None:
+                yield from self._hand(view.subscription, event)
+
+    def prepared(self, end: PreparedEnd) -> Steps:
+        """Tell the trusted subscribers of the tables that a prepared transaction changes."""
+        time = commit_time(end.microseconds)
+        event = Prepared(end.gid, end.held.xid, end.lsn, time, end.rolled_back)
+        views = (view for oid in sorted(end.held.tables) for view in self._dispatcher.views_of(oid))
+        told = {view.subscription: None for view in views if view.is_trusted}
+        for subscription in told:
+            yield from self._hand(subscription, event)
+
+    def gap(self, gap: Gap) -> Steps:
+        """Tell every subscription that changes may be missing here; caches first."""
+        for subscription in sorted(self._dispatcher.subscriptions, key=lambda each: not each.first):
+            event: Event = Gap(gap.reason, self._progress.last or gap.last, subscription.previous)
+            yield from self._hand(subscription, event)
+
+    def _hand(self, subscription: Subscription, event: Any) -> Steps:
+        pending = self.call(subscription, event)
+        if pending is not None:
+            yield from self.finish(subscription, event, pending)
+
+
+def _handler_error(subscription: Subscription, event: Any, error: Exception) -> HandlerError:
+    name = getattr(subscription.handler, "__qualname__", repr(subscription.handler))
+    return HandlerError(
+        f"handler {name} raised {type(error).__name__}: {error}; {event!r} is not acknowledged and comes again"
+    )

@@ -1,0 +1,83 @@
+"""Transactions that have begun to arrive and must not be delivered yet: streamed ones and prepared ones.
+
+Pure: no I/O, no clock; where the frames lie is the spool's matter. The manual: "Logical Streaming Replication
+Parameters" (streaming, two_phase) and "Logical Replication Message Formats". A frame is kept as it came. When the
+commit arrives, the frames go the ordinary way of a change, without those of sub-transactions that were aborted.
+
+A relation that was announced inside a streamed transaction holds for that transaction; the server counts it as
+announced to all once the transaction has committed, unless it announced a newer one meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cdc.relation import Relation
+
+__all__ = ["Frames", "Held", "Spool"]
+
+_ROWS = b"IUD"
+
+
+class Frames(Protocol):
+    """The kept frames of one transaction, in their order."""
+
+    def append(self, frame: bytes) -> None:
+        """Keep one more."""
+
+    def __iter__(self) -> Iterator[list[bytes]]:
+        """All of them, in lists of a moderate length."""
+
+    def drop(self) -> None:
+        """Give back the room. Idempotent."""
+
+
+class Spool(Protocol):
+    """Makes room for frames."""
+
+    def open(self) -> Frames:
+        """Room for one more transaction."""
+
+
+@dataclass(slots=True)
+class Held:
+    """One transaction whose commit has not arrived.
+
+    Attributes:
+        xid: its 32-bit id.
+        frames: its XLogData frames.
+        relations: the relations that hold at its begin; what it announces itself is in its frames.
+        streamed: whether its messages carry the xid of their (sub-)transaction.
+        announced: for the relations announced in it, when that was, as a number that grows.
+        tables: OIDs of the relations of which it has row changes.
+    """
+
+    xid: int
+    frames: Frames
+    relations: dict[int, Relation]
+    streamed: bool
+    announced: dict[int, int] = field(default_factory=dict)
+    tables: set[int] = field(default_factory=set)
+    _aborted: set[int] = field(default_factory=set)
+
+    def keep(self, frame: bytes) -> None:
+        """Keep a frame of a message that belongs to the transaction."""
+        if frame[25] in _ROWS:
+            at = 30 if self.streamed else 26
+            self.tables.add(int.from_bytes(frame[at : at + 4], "big"))
+        self.frames.append(frame)
+
+    def abort(self, subxid: int) -> None:
+        """A sub-transaction was aborted: its changes never happened."""
+        self._aborted.add(subxid)
+
+    def committed(self) -> Iterator[list[bytes]]:
+        """The frames without those of aborted sub-transactions."""
+        if not self._aborted:
+            yield from self.frames
+            return
+        aborted = {xid.to_bytes(4, "big") for xid in self._aborted}
+        for frames in self.frames:
+            yield [frame for frame in frames if frame[26:30] not in aborted]
