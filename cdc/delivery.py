@@ -79,10 +79,10 @@ class Delivery:
         """Tell the trusted subscribers of the tables that a prepared transaction changes."""
         time = commit_time(end.microseconds)
         event = Prepared(end.gid, end.held.xid, end.lsn, time, end.rolled_back)
-        views = (view for oid in sorted(end.held.tables) for view in self._dispatcher.views_of(oid))
-        told = {view.subscription: None for view in views if view.is_trusted}
-        for subscription in told:
-            yield from self._hand(subscription, event)
+        tables = end.held.tables
+        for each in self._dispatcher.subscriptions:
+            if (each.schema, each.table) in tables and each.sees_all and not each.asked:
+                yield from self._hand(each, event)
 
     def gap(self, gap: Gap) -> Steps:
         """Tell every subscription that changes may be missing here; caches first."""

@@ -51,7 +51,8 @@ class Held:
         relations: the relations that hold at its begin; what it announces itself is in its frames.
         streamed: whether its messages carry the xid of their (sub-)transaction.
         announced: for the relations announced in it, when that was, as a number that grows.
-        tables: OIDs of the relations of which it has row changes.
+        names: schema and table of the relations announced before its rows, by OID.
+        changed: OIDs of the relations of which it has row changes.
     """
 
     xid: int
@@ -59,15 +60,21 @@ class Held:
     relations: dict[int, Relation]
     streamed: bool
     announced: dict[int, int] = field(default_factory=dict)
-    tables: set[int] = field(default_factory=set)
+    names: dict[int, tuple[str, str]] = field(default_factory=dict)
+    changed: set[int] = field(default_factory=set)
     _aborted: set[int] = field(default_factory=set)
 
     def keep(self, frame: bytes) -> None:
         """Keep a frame of a message that belongs to the transaction."""
         if frame[25] in _ROWS:
             at = 30 if self.streamed else 26
-            self.tables.add(int.from_bytes(frame[at : at + 4], "big"))
+            self.changed.add(int.from_bytes(frame[at : at + 4], "big"))
         self.frames.append(frame)
+
+    @property
+    def tables(self) -> set[tuple[str, str]]:
+        """Schema and table of each relation of which it has row changes, aborted ones included."""
+        return {self.names[oid] for oid in self.changed if oid in self.names}
 
     def abort(self, subxid: int) -> None:
         """A sub-transaction was aborted: its changes never happened."""

@@ -18,6 +18,7 @@ from cdc.pgoutput import (
     BeginPrepare,
     CommitPrepared,
     Prepare,
+    RelationMessage,
     RollbackPrepared,
     StreamAbort,
     StreamCommit,
@@ -25,13 +26,12 @@ from cdc.pgoutput import (
     StreamStart,
     StreamStop,
 )
+from cdc.pgoutput.formats import read, whole
 from cdc.relation import Relation
 from cdc.standby import Standby
+from cdc.tuples import HEADER
 
 __all__ = ["Committed", "Holding", "Inside", "PreparedEnd"]
-
-_STREAMED_OID = 30
-"""Where the OID of a Relation message stands in the frame, in a block of a streamed transaction."""
 
 
 class Inside(Enum):
@@ -128,12 +128,19 @@ class Holding:
         assert self._open is not None
         self._open.keep(frame)
 
-    def keep_relation(self, frame: bytes, at: int) -> None:
-        """The same for a Relation message in a block."""
-        assert self._open is not None
-        self._open.keep(frame)
-        self._announcements += 1
-        self._open.announced[int.from_bytes(frame[_STREAMED_OID : _STREAMED_OID + 4], "big")] = self._announcements
+    def keep_relation(self, frame: bytes, at: int) -> RelationMessage:
+        """The same for a Relation message; what it says."""
+        held = self._open
+        assert held is not None
+        held.keep(frame)
+        message, end = read(frame, frame[HEADER], at + 4 if held.streamed else at)
+        whole(frame, end)
+        assert isinstance(message, RelationMessage)
+        held.names[message.oid] = (message.schema, message.table)
+        if held.streamed:
+            self._announcements += 1
+            held.announced[message.oid] = self._announcements
+        return message
 
     def _stream_start(self, message: StreamStart) -> None:
         held = self._streamed.get(message.xid)
@@ -191,4 +198,6 @@ class Holding:
         return PreparedEnd(held, message.gid, end, microseconds, rolled_back=True)
 
     def _new(self, xid: int, streamed: bool) -> Held:
-        return Held(xid, self._spool.open(), dict(self._relations()), streamed)
+        relations = dict(self._relations())
+        names = {oid: (relation.schema, relation.table) for oid, relation in relations.items()}
+        return Held(xid, self._spool.open(), relations, streamed, names=names)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
+
+import psycopg
 
 from cdc.cache import Cache
 from cdc.loader import snapshot_of
@@ -104,5 +107,7 @@ class Housekeeping:
             cache.seen(snapshot)
 
     def _refresh_rights(self, session: Session) -> None:
-        session.admission.check_published(self._subscriptions())
-        self.rights_changed = session.admission.refresh_rights() or self.rights_changed
+        """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""
+        with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
+            session.admission.check_published(self._subscriptions())
+            self.rights_changed = session.admission.refresh_rights() or self.rights_changed

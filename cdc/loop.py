@@ -202,6 +202,7 @@ class Loop:
         elif isinstance(item, Committed):
             yield from self._deliver(session, stream, item)
         elif isinstance(item, PreparedEnd):
+            self._activate(session)
             yield from self._delivery.prepared(item)
 
     def _deliver(self, session: Session, stream: Stream, committed: Committed) -> Steps:

@@ -273,6 +273,16 @@ class Session:
         finally:
             self._busy_since = None
 
+    @contextmanager
+    def without_waiting(self) -> Iterator[None]:
+        """Questions to the server that meet a lock raise LockNotAvailable instead of waiting."""
+        self.control.execute("SET lock_timeout = '100ms'")
+        try:
+            yield
+        finally:
+            if self.control.info.transaction_status is psycopg.pq.TransactionStatus.IDLE:
+                self.control.execute("RESET lock_timeout")
+
     def abort(self) -> None:
         """Shut both sockets down: whoever waits on them gets an error. May be called from any thread."""
         for connection in (self.replication, self.control):

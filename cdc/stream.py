@@ -84,7 +84,7 @@ class Stream:
         kept: dict[int, _Act] = dict.fromkeys(b"YIUDTM", self._holding.keep) | {ord("O"): _ignore}
         self._tables: dict[Inside, dict[int, _Act]] = {
             Inside.NOTHING: dict.fromkeys(FORMATS, self._control) | usual,
-            Inside.BLOCK: kept | {ord("R"): self._holding.keep_relation, ord("E"): self._control},
+            Inside.BLOCK: kept | {ord("R"): self._keep_relation, ord("E"): self._control},
             Inside.PREPARED: kept | {ord("R"): self._keep_and_announce, ord("P"): self._control},
         }
         self._acts = self._tables[Inside.NOTHING]
@@ -227,10 +227,13 @@ class Stream:
         self._acts = self._tables[self._holding.inside]
         return item
 
-    def _keep_and_announce(self, data: bytes, at: int) -> Received | None:
+    def _keep_relation(self, data: bytes, at: int) -> None:
+        """In a block of a streamed transaction a relation holds for that transaction."""
+        self._holding.keep_relation(data, at)
+
+    def _keep_and_announce(self, data: bytes, at: int) -> Received:
         """In a prepared transaction that was not streamed a relation holds for all at once, and for its own rows."""
-        self._holding.keep(data, at)
-        return self._control(data, at)
+        return self._announce(self._holding.keep_relation(data, at))
 
     def _begin(self, data: bytes, at: int) -> Received:
         lsn, microseconds, xid = begin(data, at)

@@ -104,6 +104,11 @@ class Subscription:
         transaction, ordinal = self._last
         return transaction.position(ordinal)
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether no filter and no rights keep anything from it."""
+        return self.filter is None and self.subject is None and not self.closed
+
     def close(self) -> None:
         """Receive nothing more, from now on. Idempotent; may be called from any thread and from a handler."""
         if not self.closed:

@@ -98,11 +98,6 @@ class View:
         change = SchemaChange(place, self._relation, old, self._hidden, subscription._last)
         return change if change.is_visible else None
 
-    @property
-    def is_trusted(self) -> bool:
-        """Whether it sees every change as it is, and asked for all of them."""
-        return self._plain and not self.subscription.closed and not self.subscription.asked
-
     def _see_row(self, event: RowChange) -> RowChange | None:
         if self._predicate is None:
             return event.seen_as(self._shown(event.old), self._shown(event.new), event.effect)

@@ -453,3 +453,18 @@ def test_arguments_of_the_wrong_type(database: str, db: psycopg.Connection) -> N
         pass
     with pytest.raises(cdc.ConfigurationError, match="was stopped: make a new one"):
         consumer.run()
+
+
+def test_a_table_that_is_being_altered_does_not_hold_up_the_others(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """Reading the publications waits for the lock of an ALTER TABLE that has not committed."""
+    db.execute("CREATE TABLE other (id int PRIMARY KEY); ALTER PUBLICATION wells ADD TABLE other")
+    with Running(kind, database) as running, psycopg.connect(database) as altering:
+        altering.execute("ALTER TABLE other ADD COLUMN more text")
+        deadline = time.monotonic() + 1.5  # several intervals of reading rights
+        while time.monotonic() < deadline:
+            db.execute("INSERT INTO wells VALUES (%s)", (len(running.events),))
+            running.caught_up(db, timeout=5)
+        assert running.consumer.health().reconnects == 0
+        altering.rollback()
