@@ -77,8 +77,12 @@ class Held:
         return {self.names[oid] for oid in self.changed if oid in self.names}
 
     def abort(self, subxid: int) -> None:
-        """A sub-transaction was aborted: its changes never happened."""
+        """A sub-transaction was aborted: its changes never happened.
+
+        The server forgets then what it has announced in the whole transaction, and announces it anew when needed.
+        """
         self._aborted.add(subxid)
+        self.announced.clear()
 
     def committed(self) -> Iterator[list[bytes]]:
         """The frames without those of aborted sub-transactions."""

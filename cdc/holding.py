@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
 
+from cdc.errors import DecodeError
 from cdc.held import Held, Spool
 from cdc.lsn import Lsn
 from cdc.pgoutput import (
@@ -149,10 +150,12 @@ class Holding:
         self._open, self.inside = held, Inside.BLOCK
 
     def _stream_stop(self, message: StreamStop) -> None:
+        if self._open is None:
+            raise DecodeError("a Stream Stop without its Stream Start", offset=0)
         self._open, self.inside = None, Inside.NOTHING
 
     def _stream_commit(self, message: StreamCommit) -> Outcome:
-        held = self._streamed.pop(message.xid, None)
+        held = self._streamed_one(message.xid)
         return Committed(held, "", message.xid, message.commit_lsn, message.end_lsn, message.commit_microseconds)
 
     def _stream_abort(self, message: StreamAbort) -> None:
@@ -169,12 +172,12 @@ class Holding:
 
     def _prepare(self, message: Prepare) -> Outcome:
         held, self._open, self.inside = self._open, None, Inside.NOTHING
-        assert held is not None
+        if held is None:
+            raise DecodeError("a Prepare without its Begin Prepare", offset=0)
         return self._hold(held, message)
 
     def _stream_prepare(self, message: StreamPrepare) -> Outcome:
-        held = self._streamed.pop(message.xid) if message.xid in self._streamed else None
-        return self._hold(held or self._new(message.xid, streamed=True), message)
+        return self._hold(self._streamed_one(message.xid), message)
 
     def _hold(self, held: Held, message: Prepare | StreamPrepare) -> Outcome:
         self._prepared[message.gid] = held
@@ -196,6 +199,13 @@ class Holding:
         held.frames.drop()
         end, microseconds = message.rollback_end_lsn, message.rollback_microseconds
         return PreparedEnd(held, message.gid, end, microseconds, rolled_back=True)
+
+    def _streamed_one(self, xid: int) -> Held:
+        """The streamed transaction that ends; the server has sent all of it on this connection."""
+        held = self._streamed.pop(xid, None)
+        if held is None:
+            raise DecodeError(f"the end of the streamed transaction {xid}, which never began", offset=1)
+        return held
 
     def _new(self, xid: int, streamed: bool) -> Held:
         relations = dict(self._relations())

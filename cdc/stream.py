@@ -32,6 +32,7 @@ from cdc.tuples import HEADER, damaged
 __all__ = ["Reached", "Received", "Stream"]
 
 _KEEPALIVE = Struct(">QqB").unpack_from
+_KEEPALIVE_SIZE = 18
 _BODY = HEADER + 1
 _STREAMED_BODY = _BODY + 4
 _ENTER, _STAY, _LEAVE = Effect.ENTER, Effect.STAY, Effect.LEAVE
@@ -156,6 +157,8 @@ class Stream:
             end, _, reply = _KEEPALIVE(frame, 1)
         except StructError:
             raise DecodeError("a keepalive ends early", offset=len(frame), kind="k") from None
+        if len(frame) != _KEEPALIVE_SIZE:
+            raise DecodeError("bytes behind the end of a keepalive", offset=_KEEPALIVE_SIZE, kind="k")
         lsn, standby = Lsn(end), self.standby
         standby.server_lsn = max(standby.server_lsn, lsn)
         if self.transaction is None:

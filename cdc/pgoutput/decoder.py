@@ -1,7 +1,8 @@
 """The decoder for whoever has pgoutput messages from elsewhere: files, other drivers, SQL functions.
 
-Pure: no I/O, no clock. It keeps what a message needs of earlier ones: relations, and whether it stands in a stream
-block. The consumer's own path does not use it: there a frame becomes an event at once, by the same formats.
+Pure: no I/O, no clock. It keeps what a message needs of earlier ones: relations, names of types, and whether it
+stands in a stream block. The consumer's own path does not use it: there a frame becomes an event at once, by the
+same formats.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from cdc.pgoutput.messages import (
     StreamPrepare,
     StreamStart,
     StreamStop,
+    TypeMessage,
     UpdateMessage,
 )
+from cdc.pgoutput.type_names import type_info
 from cdc.relation import Relation
 from cdc.row import Row
 from cdc.tuples import HEADER, UNCHANGED, damaged, split
@@ -33,7 +36,8 @@ __all__ = ["Decoder"]
 
 _IN_BLOCKS = b"RYIUDTM"
 """Messages that carry an xid inside a stream block. Origin does not."""
-_ROWS = b"IUD"
+_DUE_IN_BLOCKS = _IN_BLOCKS + b"OE"
+_STOP = ord("E")
 _NEWLINE = 0x0A
 
 Streamed = dict[int, "tuple[int, Relation]"]
@@ -43,23 +47,26 @@ class Decoder:
     """Turns the messages of one replication connection, in their order, into values.
 
     Args:
-        types: the types of the server; by default the built-in ones, and every other comes as text.
+        types: the types of the server; by default the built-in ones. What it does not know, it learns from Type
+            messages: a domain over a built-in type is decoded as that one, any other type comes as text.
         streaming: the option with which the messages were asked for: `"off"`, `"on"` or `"parallel"`. Only `feed`
             needs it, to know how long a Stream Abort is.
 
     Attributes:
-        relations: the relations that have been announced, by OID.
+        relations: the relations that have been announced to all, by OID; those inside a streamed transaction join
+            them when it commits.
     """
 
     def __init__(self, types: Types | None = None, *, streaming: str = "off") -> None:
         self.relations: dict[int, Relation] = {}
-        self._types = types or Types()
+        self._types = Types() if types is None else types
+        self._named: set[int] = set()
         self._short_aborts = streaming != "parallel"
         self._block: int | None = None
         self._number = count(1).__next__
         self._defined: dict[int, int] = {}
         self._streamed: dict[int, Streamed] = {}
-        self._rest = b""
+        self._rest, self._at = b"", 0
         self._rows: dict[int, Callable[[bytes, int, int | None], tuple[Message, int]]] = {
             ord("I"): self._insert,
             ord("U"): self._update,
@@ -70,11 +77,11 @@ class Decoder:
         """The value of one message: the payload of a CopyData frame, with or without its XLogData header.
 
         Every tuple in it is split, so that its rows are read without an error. Raises DecodeError when the bytes are
-        not of the format, UnsupportedMessage for an unknown type; the decoder is as before then.
+        not of the format or not due here, UnsupportedMessage for an unknown type; the decoder is as before then.
         """
-        start = HEADER if message[:1] == b"w" else 0
-        value, end = self._message(message, start)
-        whole(message, end)
+        data = bytes(message)
+        value, end = self._message(data, HEADER if data[:1] == b"w" else 0)
+        whole(data, end)
         self._learn(value)
         return value
 
@@ -82,25 +89,24 @@ class Decoder:
         """The values of the messages in a piece of what `pg_recvlogical` writes: each followed by a newline.
 
         Pieces may be cut anywhere; an unfinished message waits for the next one (`pending` tells how many bytes).
-        Raises as `decode` does.
+        Raises as `decode` does, again and again for the same message.
         """
-        rest = self._rest + data
-        at = 0
-        try:
-            while at < len(rest):
-                found = self._complete(rest, at)
-                if found is None:
-                    break
-                value, at = found
-                self._learn(value)
-                yield value
-        finally:
-            self._rest = rest[at:]
+        self._rest, self._at = self._rest[self._at :] + data, 0
+        return self._messages()
 
     @property
     def pending(self) -> int:
-        """Bytes that `feed` was given and that wait for the rest of their message."""
-        return len(self._rest)
+        """Bytes that `feed` was given and that wait: for the rest of their message, or to be asked for."""
+        return len(self._rest) - self._at
+
+    def _messages(self) -> Iterator[Message]:
+        while self._at < len(self._rest):
+            found = self._complete(self._rest, self._at)
+            if found is None:
+                return
+            value, self._at = found
+            self._learn(value)
+            yield value
 
     def _complete(self, data: bytes, at: int) -> tuple[Message, int] | None:
         """The message at `at` and the offset behind its newline; None when bytes are missing."""
@@ -122,6 +128,10 @@ class Decoder:
         if len(data) <= start:
             raise damaged(data, start, "an empty message")
         kind, at, xid = data[start], start + 1, None
+        if kind not in FORMATS and kind not in self._rows:
+            raise damaged(data, start, "a message of an unknown type", UnsupportedMessage)
+        if kind == _STOP if self._block is None else kind not in _DUE_IN_BLOCKS:
+            raise damaged(data, start, "this message is not due here")
         if self._block is not None and kind in _IN_BLOCKS:
             if len(data) < at + 4:
                 raise damaged(data, len(data), "the message ends early")
@@ -129,8 +139,6 @@ class Decoder:
             at += 4
         if kind in self._rows:
             return self._rows[kind](data, at, xid)
-        if kind not in FORMATS:
-            raise damaged(data, start, "a message of an unknown type", UnsupportedMessage)
         return read(data, kind, at, xid)
 
     def _insert(self, data: bytes, at: int, xid: int | None) -> tuple[InsertMessage, int]:
@@ -176,15 +184,24 @@ class Decoder:
         """Remember what later messages need."""
         if isinstance(message, RelationMessage):
             self._define(message)
+        elif isinstance(message, TypeMessage):
+            self._name(message)
         elif isinstance(message, StreamStart):
             self._block = message.xid
             self._streamed.setdefault(message.xid, {})
         elif isinstance(message, StreamStop):
             self._block = None
-        elif isinstance(message, (StreamCommit, StreamPrepare)):
+        elif isinstance(message, StreamCommit):
             self._keep(self._streamed.pop(message.xid, {}))
-        elif isinstance(message, StreamAbort) and message.xid == message.subxid:
+        elif isinstance(message, (StreamAbort, StreamPrepare)):
+            # After an abort, also of a sub-transaction, the server announces anew what the transaction still needs.
             self._streamed.pop(message.xid, None)
+
+    def _name(self, message: TypeMessage) -> None:
+        """What the catalog says of a type counts for more than a Type message."""
+        if message.oid in self._named or self._types.missing([message.oid]):
+            self._types.add([type_info(message)])
+            self._named.add(message.oid)
 
     def _define(self, message: RelationMessage) -> None:
         """A relation inside a streamed transaction holds for that transaction until it commits."""

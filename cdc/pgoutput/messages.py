@@ -3,17 +3,19 @@
 Touches nothing. The manual: "Logical Replication Message Formats". Each class names its message's format behind
 the type byte. `xid` is the transaction, or sub-transaction, that a message inside a stream block (protocol 2 and
 later) belongs to; it stands right behind the type byte there, and is None elsewhere. Times are microseconds since
-2000-01-01 UTC, as sent; `cdc.transaction.commit_time` makes a datetime of them.
+2000-01-01 UTC, as sent; `commit_time` and its like are the same as datetime, aware, in UTC.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeAlias
 
 from cdc.lsn import Lsn
 from cdc.relation import Relation
 from cdc.row import Row
+from cdc.transaction import commit_time as _datetime
 
 __all__ = [
     "Begin",
@@ -48,6 +50,11 @@ class Begin:
     commit_microseconds: int
     xid: int
 
+    @property
+    def commit_time(self) -> datetime:
+        """When it committed."""
+        return _datetime(self.commit_microseconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
@@ -56,6 +63,11 @@ class Commit:
     commit_lsn: Lsn
     end_lsn: Lsn
     commit_microseconds: int
+
+    @property
+    def commit_time(self) -> datetime:
+        """When it committed."""
+        return _datetime(self.commit_microseconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +188,11 @@ class StreamCommit:
     end_lsn: Lsn
     commit_microseconds: int
 
+    @property
+    def commit_time(self) -> datetime:
+        """When it committed."""
+        return _datetime(self.commit_microseconds)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamAbort:
@@ -190,6 +207,11 @@ class StreamAbort:
     abort_lsn: Lsn | None = None
     abort_microseconds: int | None = None
 
+    @property
+    def abort_time(self) -> datetime | None:
+        """When it was aborted; None unless parallel streaming was asked for."""
+        return None if self.abort_microseconds is None else _datetime(self.abort_microseconds)
+
 
 @dataclass(frozen=True, slots=True)
 class BeginPrepare:
@@ -200,6 +222,11 @@ class BeginPrepare:
     prepare_microseconds: int
     xid: int
     gid: str
+
+    @property
+    def prepare_time(self) -> datetime:
+        """When it was prepared."""
+        return _datetime(self.prepare_microseconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +242,11 @@ class Prepare:
     xid: int
     gid: str
 
+    @property
+    def prepare_time(self) -> datetime:
+        """When it was prepared."""
+        return _datetime(self.prepare_microseconds)
+
 
 @dataclass(frozen=True, slots=True)
 class CommitPrepared:
@@ -228,6 +260,11 @@ class CommitPrepared:
     commit_microseconds: int
     xid: int
     gid: str
+
+    @property
+    def commit_time(self) -> datetime:
+        """When it committed."""
+        return _datetime(self.commit_microseconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +280,16 @@ class RollbackPrepared:
     xid: int
     gid: str
 
+    @property
+    def prepare_time(self) -> datetime:
+        """When it was prepared."""
+        return _datetime(self.prepare_microseconds)
+
+    @property
+    def rollback_time(self) -> datetime:
+        """When it was rolled back."""
+        return _datetime(self.rollback_microseconds)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamPrepare:
@@ -256,6 +303,11 @@ class StreamPrepare:
     prepare_microseconds: int
     xid: int
     gid: str
+
+    @property
+    def prepare_time(self) -> datetime:
+        """When it was prepared."""
+        return _datetime(self.prepare_microseconds)
 
 
 Message: TypeAlias = (
