@@ -38,6 +38,9 @@ _IN_BLOCKS = b"RYIUDTM"
 """Messages that carry an xid inside a stream block. Origin does not."""
 _DUE_IN_BLOCKS = _IN_BLOCKS + b"OE"
 _STOP = ord("E")
+_ABORT = ord("A")
+_SHORT_ABORT, _LONG_ABORT = 9, 25
+"""Bytes of a Stream Abort, which does not say itself which one it is."""
 _NEWLINE = 0x0A
 
 Streamed = dict[int, "tuple[int, Relation]"]
@@ -61,7 +64,7 @@ class Decoder:
         self.relations: dict[int, Relation] = {}
         self._types = Types() if types is None else types
         self._named: set[int] = set()
-        self._short_aborts = streaming != "parallel"
+        self._abort_size = _LONG_ABORT if streaming == "parallel" else _SHORT_ABORT
         self._block: int | None = None
         self._number = count(1).__next__
         self._defined: dict[int, int] = {}
@@ -110,11 +113,13 @@ class Decoder:
 
     def _complete(self, data: bytes, at: int) -> tuple[Message, int] | None:
         """The message at `at` and the offset behind its newline; None when bytes are missing."""
-        short = self._short_aborts and data[at] == ord("A")
+        is_abort = data[at] == _ABORT
+        if is_abort and len(data) < at + self._abort_size:
+            return None
         try:
-            value, end = self._message(data[: at + 9] if short else data, at)
+            value, end = self._message(data[: at + self._abort_size] if is_abort else data, at)
         except DecodeError as error:
-            if error.offset >= len(data) and not short:
+            if error.offset >= len(data):
                 return None
             self._message(data[at:], 0)  # raises the same, with the offset in the message
             raise
