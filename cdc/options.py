@@ -1,7 +1,6 @@
 """How the server is asked to stream: streaming of running transactions, two-phase commits, binary cells.
 
-Does no I/O. The manual: "Logical Streaming Replication Parameters". Logical messages are always asked for: they take
-ordinals, which must not depend on who listens.
+Does no I/O. The manual: "Logical Streaming Replication Parameters".
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Options:
 
     def parameters(self, publications: str) -> str:
         """The options of START_REPLICATION; `publications` is the quoted list of their names."""
-        asked = [f"proto_version '{self._protocol}'", f"publication_names {publications}", "messages 'true'"]
+        asked = [f"proto_version '{self._protocol}'", f"publication_names {publications}"]
         if self.streaming != "off":
             asked.append(f"streaming '{self.streaming}'")
         if self.two_phase:

@@ -21,7 +21,7 @@ from cdc.events import Delete, Effect, Insert, Truncate, Update
 from cdc.held import Spool
 from cdc.holding import Committed, Holding, Inside, PreparedEnd
 from cdc.lsn import Lsn
-from cdc.pgoutput import LogicalMessage, RelationMessage, TruncateMessage
+from cdc.pgoutput import RelationMessage, TruncateMessage
 from cdc.pgoutput.formats import FORMATS, begin, commit, delete, insert, read, update, whole
 from cdc.relation import Relation
 from cdc.row import Row
@@ -92,7 +92,6 @@ class Stream:
         self._controls: dict[type, Callable[[Any], Received | None]] = {
             TruncateMessage: self._truncate,
             RelationMessage: self._announce,
-            LogicalMessage: self._message,
             **self._holding.acts,
         }
 
@@ -263,11 +262,6 @@ class Stream:
         if not self._delivering:
             self._holding.announce(message.oid)
         return message
-
-    def _message(self, message: LogicalMessage) -> None:
-        """A transactional message takes an ordinal, so that positions do not depend on who listens."""
-        if message.transactional:
-            self._next()
 
 
 def _ignore(data: bytes, at: int) -> None:

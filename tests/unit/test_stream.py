@@ -54,7 +54,7 @@ def test_changes_have_positions() -> None:
     assert changes(received)[0].xid == 7
 
 
-def test_messages_and_each_relation_of_a_truncate_take_an_ordinal() -> None:
+def test_each_relation_of_a_truncate_takes_an_ordinal_and_messages_take_none() -> None:
     received = feed(
         stream(),
         wire.begin(100),
@@ -66,7 +66,7 @@ def test_messages_and_each_relation_of_a_truncate_take_an_ordinal() -> None:
         wire.logical("p", b"", transactional=False),
         wire.insert(1, 2, "a"),
     )
-    assert [change.position.ordinal for change in changes(received)] == [2, 3, 4, 5]
+    assert [change.position.ordinal for change in changes(received)] == [1, 2, 3, 4]
 
 
 def test_what_was_finished_before_is_skipped() -> None:
