@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from cdc.values.equality import BLANKS, Equality, quoted, wrong_type
 
-__all__ = ["BOOLEAN", "boolean_of"]
+__all__ = ["BOOLEAN", "boolean_of", "boolean_of_binary"]
 
 _CELLS = {b"t": True, b"f": False}
+_BINARY_CELLS = {b"\x01": True, b"\x00": False}
 _WORDS = (
     {"true"[:size]: b"t" for size in range(1, 5)}
     | {"false"[:size]: b"f" for size in range(1, 6)}
@@ -25,6 +26,14 @@ def boolean_of(cell: bytes) -> bool:
         return _CELLS[cell]
     except KeyError:
         raise ValueError(f"{quoted(cell)} is not a boolean") from None
+
+
+def boolean_of_binary(cell: bytes) -> bool:
+    """The bool of a cell in binary form, one byte. Raises ValueError for anything else."""
+    try:
+        return _BINARY_CELLS[cell]
+    except KeyError:
+        raise ValueError(f"{quoted(cell)} is not a boolean in binary form") from None
 
 
 def _from_text(text: str) -> bytes:

@@ -17,6 +17,7 @@ from struct import Struct
 from typing import TypeGuard
 
 from cdc.relation import Decode
+from cdc.values.binary import Reader
 from cdc.values.equality import BLANKS, Equality, quoted, wrong_type
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "float_of",
     "integer_of",
     "numeric_of",
+    "numeric_of_binary",
 ]
 
 integer_of: Decode = int
@@ -46,6 +48,8 @@ _NAN = "NaN"  # the hashable of every NaN, since Python's does not equal itself
 _NUMERIC_WHOLE_DIGITS, _NUMERIC_SCALE = 131072, 16383
 _SINGLE = Struct("<f")
 _DOUBLE, _BITS = Struct("<d"), Struct("<q")
+_NEGATIVE = 0x4000
+_SPECIAL = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
 
 
 def numeric_of(cell: bytes) -> Decimal:
@@ -54,6 +58,25 @@ def numeric_of(cell: bytes) -> Decimal:
         return Decimal(cell.decode())
     except InvalidOperation:
         raise ValueError(f"{quoted(cell)} is not a numeric") from None
+
+
+def numeric_of_binary(cell: bytes) -> Decimal:
+    """As `numeric_of`, of a cell in binary form. Raises ValueError.
+
+    Int16 number of digits, Int16 weight of the first, Int16 sign, Int16 scale, then digits to the base 10000.
+    """
+    reader = Reader(cell)
+    count, weight, sign, scale = reader.unsigned(2), reader.signed(2), reader.unsigned(2), reader.unsigned(2)
+    if sign in _SPECIAL:
+        return Decimal(_SPECIAL[sign])
+    groups = [reader.unsigned(2) for _ in range(count)]
+    reader.end()
+    if sign not in (0, _NEGATIVE) or any(group > 9999 for group in groups):
+        raise ValueError(f"{quoted(cell)} is not a numeric in binary form")
+    digits = "0000" * (-weight - 1) + "".join(f"{group:04d}" for group in groups)
+    point = 4 * max(weight + 1, 0)
+    whole, fraction = digits[:point].ljust(point, "0"), digits[point:][:scale].ljust(scale, "0")
+    return Decimal(f"{'-' if sign else ''}{whole or '0'}.{fraction}")
 
 
 def _is_int(value: object) -> TypeGuard[int]:

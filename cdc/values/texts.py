@@ -8,15 +8,15 @@ The manual: "Data Types", Character Types and Binary Data Types.
 from __future__ import annotations
 
 from binascii import unhexlify
+from collections.abc import Callable
 
-from cdc.relation import Decode
 from cdc.values.equality import Equality, encoded, quoted, wrong_type
 
 __all__ = ["CHARACTER", "LABEL", "NAME", "TEXT", "bytes_of", "text_of"]
 
 _NAME_BYTES = 63
 
-text_of: Decode = bytes.decode
+text_of: Callable[[bytes], str] = bytes.decode
 """The str of a cell. Raises ValueError when it is not UTF-8."""
 
 

@@ -2,7 +2,8 @@
 
 Pure: no I/O, no clock. Cells are ISO, and those of timestamp with time zone are in UTC, because the replication
 connection sets DateStyle and TimeZone. Python's types end at the years 1 and 9999 and have no infinity; a
-value beyond them comes as the server's own text, and so does the time `24:00:00`.
+value beyond them comes as the server's own text, and so does the time `24:00:00`. A time with time zone keeps its
+offset, as the server does.
 
 Text that people write must be ISO 8601 with the years 1 to 9999, or `infinity`, `-infinity`. The server also reads
 `now`, month names and much more, partly by settings of its session; that is refused here.
@@ -16,7 +17,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from cdc.values.equality import BLANKS, Equality, quoted, wrong_type
 
-__all__ = ["DATE", "TIMESTAMP", "TIMESTAMPTZ", "date_of", "time_of", "timestamp_of", "timestamptz_of"]
+__all__ = ["DATE", "TIMESTAMP", "TIMESTAMPTZ", "date_of", "time_of", "timestamp_of", "timestamptz_of", "timetz_of"]
 
 _BEYOND = re.compile(r"-?infinity|[0-9]{4,}-[0-9]{2}-[0-9]{2}[0-9:.+ -]* BC|[0-9]{5,}-[0-9]{2}-[0-9]{2}[0-9:.+ -]*")
 _INFINITIES = {"infinity": b"infinity", "-infinity": b"-infinity"}
@@ -26,6 +27,7 @@ _TIMESTAMP = re.compile(
     + r"(?:(?:[Tt]| +)([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,6}))?)?"
     + r"(?: *([Zz]|[+-][0-9]{2}(?::?[0-9]{2}|:[0-9]{2}:[0-9]{2})?))?)?"
 )
+_END_OF_DAY = re.compile(r"24:00:00[+-][0-9]{2}(?::[0-9]{2}){0,2}")
 _MAX_OFFSET_HOURS = 15  # the server's own limit
 
 
@@ -46,6 +48,17 @@ def time_of(cell: bytes) -> time | str:
     value = time.fromisoformat(text)
     if value.tzinfo is not None:
         raise ValueError(f"{quoted(text)} has an offset, a time without time zone has none")
+    return value
+
+
+def timetz_of(cell: bytes) -> time | str:
+    """The time of a cell with its fixed offset, or its text when it is `24:00:00`. Raises ValueError."""
+    text = cell.decode()
+    if _END_OF_DAY.fullmatch(text):
+        return text
+    value = time.fromisoformat(text)
+    if value.tzinfo is None:
+        raise ValueError(f"{quoted(text)} has no offset, a time with time zone has one")
     return value
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from cdc.values.equality import Equality, quoted, wrong_type
 
-__all__ = ["UUIDS", "uuid_of"]
+__all__ = ["UUIDS", "uuid_of", "uuid_of_binary"]
 
 # As the server reads it: upper case, braces, and a hyphen after any group of four digits or none.
 # uuid.UUID would take more, such as `urn:uuid:` and hyphens anywhere.
@@ -20,6 +20,11 @@ _FORM = re.compile(r"(\{)?(?:[0-9a-fA-F]{4}-?){7}[0-9a-fA-F]{4}(?(1)\})")
 def uuid_of(cell: bytes) -> UUID:
     """The UUID of a cell. Raises ValueError when it is none."""
     return UUID(cell.decode())
+
+
+def uuid_of_binary(cell: bytes) -> UUID:
+    """The UUID of a cell in binary form, 16 bytes. Raises ValueError."""
+    return UUID(bytes=cell)
 
 
 def _from_text(text: str) -> bytes:

@@ -1,0 +1,100 @@
+"""Floating-point numbers as PostgreSQL prints them, for binary cells whose text would hold them.
+
+Pure: no I/O, no clock. With extra_float_digits = 1 the server prints the shortest digits that lie strictly between
+the middles to the two neighbours; Python's repr also takes a middle itself. The manual: "Data Types",
+Floating-Point Types.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from fractions import Fraction
+from struct import Struct
+
+from cdc.values.equality import quoted
+
+__all__ = ["double_of_binary", "double_text", "real_of_binary"]
+
+_SINGLE, _SINGLE_BITS = Struct(">f"), Struct(">I")
+_DOUBLE = Struct(">d")
+_MOST_DIGITS, _MOST_REAL_DIGITS, _SAFE_REAL_DIGITS = 17, 9, 6
+_LEAST_NORMAL_REAL = 2.0**-126
+_FIRST_MIDDLE = 1e22  # below, no number of 17 digits or fewer that repr gives is the middle between two doubles
+_FIXED = range(-4, 15)  # exponents that the server prints without `e`
+
+
+def double_of_binary(cell: bytes) -> float:
+    """The float of a double precision cell in binary form. Raises ValueError."""
+    if len(cell) != 8:
+        raise ValueError(f"{quoted(cell)} is not double precision in binary form")
+    value: float = _DOUBLE.unpack(cell)[0]
+    return value
+
+
+def real_of_binary(cell: bytes) -> float:
+    """The float nearest to the text that the server prints for a real. Raises ValueError."""
+    if len(cell) != 4:
+        raise ValueError(f"{quoted(cell)} is not real in binary form")
+    value: float = _SINGLE.unpack(cell)[0]
+    return math.copysign(_real(abs(value)), value) if value and math.isfinite(value) else value
+
+
+def _real(value: float) -> float:
+    """The float of the shortest digits that stand for a positive real."""
+    bits = _SINGLE_BITS.unpack(_SINGLE.pack(value))[0]
+    low, high = ((value + _single(bits + step)) / 2 for step in (-1, 1))
+    for digits in range(_SAFE_REAL_DIGITS if value >= _LEAST_NORMAL_REAL else 1, _MOST_REAL_DIGITS):
+        word = f"{value:.{digits - 1}e}"
+        near = float(word)
+        if low < near < high or (near in (low, high) and Decimal(low) < Decimal(word) < Decimal(high)):
+            return near
+    return float(f"{value:.{_MOST_REAL_DIGITS - 1}e}")
+
+
+def _single(bits: int) -> float:
+    if bits == 0x7F800000:  # what would come after the greatest real
+        return 2.0**128
+    value: float = _SINGLE.unpack(_SINGLE_BITS.pack(bits))[0]
+    return value
+
+
+def double_text(value: float) -> str:
+    """A double precision number as the server prints it."""
+    if value != value:
+        return "NaN"
+    sign = "-" if math.copysign(1, value) < 0 else ""
+    if math.isinf(value):
+        return f"{sign}Infinity"
+    return sign + (_positive(abs(value)) if value else "0")
+
+
+def _positive(value: float) -> str:
+    mantissa, _, power = _shortest(value).partition("e")
+    digits, exponent = mantissa.replace(".", "").rstrip("0"), int(power)
+    if exponent not in _FIXED:
+        point = "." if digits[1:] else ""
+        return f"{digits[0]}{point}{digits[1:]}e{exponent:+03d}"
+    if exponent < 0:
+        return f"0.{'0' * (-exponent - 1)}{digits}"
+    whole = digits[: exponent + 1].ljust(exponent + 1, "0")
+    return f"{whole}.{digits[exponent + 1 :]}" if digits[exponent + 1 :] else whole
+
+
+def _shortest(value: float) -> str:
+    """The shortest digits of a positive number, as `d.ddde+xx`."""
+    count = len(Decimal(repr(value)).normalize().as_tuple().digits)
+    word = f"{value:.{count - 1}e}"
+    while value >= _FIRST_MIDDLE and count < _MOST_DIGITS and not _is_strictly_nearest(word, value):
+        count += 1
+        word = f"{value:.{count - 1}e}"
+    return word
+
+
+def _is_strictly_nearest(word: str, value: float) -> bool:
+    """Whether a number lies nearer to `value` than the middle to either of its neighbours."""
+    after = math.nextafter(value, math.inf)
+    step = Fraction(after) - Fraction(value) if math.isfinite(after) else Fraction(2) ** 971
+    below = Fraction(value) - Fraction(math.nextafter(value, 0))
+    distance = Fraction(word) - Fraction(value)
+    return -below < 2 * distance < step
