@@ -7,7 +7,7 @@ The catalog is newer than the stream, so what it says is checked against the Rel
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,14 +33,27 @@ _TYPES = """
 WITH RECURSIVE wanted(oid) AS (
     SELECT unnest(%s::oid[])
     UNION
-    SELECT part.oid FROM wanted JOIN pg_catalog.pg_type t ON t.oid = wanted.oid,
-    LATERAL (VALUES (t.typbasetype), (CASE WHEN t.typcategory = 'A' THEN t.typelem END)) AS part(oid)
+    SELECT part.oid FROM wanted JOIN pg_catalog.pg_type t ON t.oid = wanted.oid
+    LEFT JOIN pg_catalog.pg_range r ON t.oid IN (r.rngtypid, r.rngmultitypid)
+    LEFT JOIN pg_catalog.pg_attribute a
+        ON t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped,
+    LATERAL (VALUES (t.typbasetype), (CASE WHEN t.typcategory = 'A' THEN t.typelem END), (r.rngsubtype), (a.atttypid))
+        AS part(oid)
     WHERE part.oid <> 0
 )
 SELECT t.oid, n.nspname, t.typname, t.typtype::text,
-       CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END, t.typbasetype, t.typdelim::text
+       CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END, t.typbasetype, t.typdelim::text,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid
+             AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+       ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid
+             AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+       coalesce(r.rngsubtype, 0), coalesce(p.prosrc = ANY(%s), false)
 FROM wanted JOIN pg_catalog.pg_type t USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+LEFT JOIN pg_catalog.pg_range r ON t.oid IN (r.rngtypid, r.rngmultitypid)
+LEFT JOIN pg_catalog.pg_proc p ON p.oid = t.typsend AND p.prolang = (
+    SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'internal')
 """
+_SEND_TEXT = ["textsend", "varcharsend", "bpcharsend", "namesend", "cstring_send", "unknownsend"]
 _KEY = """
 SELECT a.attname FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
@@ -87,8 +100,14 @@ class _Table:
 
 
 def load_types(connection: psycopg.Connection[Any], oids: Collection[int]) -> list[TypeInfo]:
-    """The types of these OIDs with the bases of domains and the elements of arrays."""
-    return [TypeInfo(*row) for row in connection.execute(_TYPES, (list(oids),)).fetchall()]
+    """The types of these OIDs with all that they are made of, however deep: bases, elements, attributes, bounds."""
+    rows = connection.execute(_TYPES, (list(oids), _SEND_TEXT)).fetchall()
+    return [_type_info(row[:7], zip(row[7], row[8], strict=True), row[9:]) for row in rows]
+
+
+def _type_info(first: tuple[Any, ...], attributes: Iterable[tuple[str, int]], last: tuple[Any, ...]) -> TypeInfo:
+    values: list[Any] = [*first, tuple(attributes), *last]
+    return TypeInfo(*values)
 
 
 def primary_key(connection: psycopg.Connection[Any], oid: int) -> list[str]:

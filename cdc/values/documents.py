@@ -1,51 +1,90 @@
 """Cells of json and jsonb.
 
-Pure: no I/O, no clock. Numbers become int or float, as `json.loads` makes them; who needs the digits that a float
-does not hold reads the row's text. The manual: "Data Types", JSON Types.
+Pure: no I/O, no clock. Every number keeps its value: an integer is an int, and another number is a float when the
+float's own digits say the same, otherwise a Decimal. The manual: "Data Types", JSON Types.
 """
 
 from __future__ import annotations
 
 import json
+from decimal import Decimal, InvalidOperation
+from typing import NoReturn
 
+from cdc.values.binary import printed_of
 from cdc.values.equality import quoted
 
-__all__ = ["DEEPEST", "document_of", "is_deep"]
+__all__ = ["DEEPEST", "document_of", "document_of_printed", "is_deep"]
 
 DEEPEST = 200
+_SURE_DIGITS = 15  # a decimal of no more digits survives a float
 
 
 def document_of(cell: bytes) -> object:
-    """The Python value of a JSON cell: dict, list, str, int, float, bool or None.
+    """The Python value of a JSON cell: dict, list, str, int, float, Decimal, bool or None.
 
-    An integer of more digits than Python turns into an int stays text. Raises ValueError for what is no JSON,
-    and for a document nested more than 200 levels deep, on which Python's recursion would fail, if not here
-    then where it is written again.
+    Raises ValueError for what is no JSON, for a number that not even a Decimal can hold, and for a document nested
+    more than 200 levels deep, on which Python's recursion would fail, if not here then where it is written again.
     """
-    text = cell.decode()
+    return _document(cell.decode())
+
+
+def document_of_printed(cell: bytes) -> object:
+    """As `document_of`, of a jsonb cell in binary form. Raises ValueError."""
+    return _document(printed_of(cell))
+
+
+def _document(text: str) -> object:
     try:
         value = _loaded(text)
     except RecursionError:
         raise _too_deep(text) from None
-    if cell.count(b"[") + cell.count(b"{") > DEEPEST and is_deep(value):
+    if text.count("[") + text.count("{") > DEEPEST and is_deep(value):
         raise _too_deep(text)
     return value
 
 
 def _loaded(text: str) -> object:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return _PLAIN.decode(text)
+    except (json.JSONDecodeError, _NotHeldError):
         raise
     except ValueError:  # Python's limit on the digits of an int
-        return json.loads(text, parse_int=_int_or_text)
+        return _LARGE.decode(text)
 
 
-def _int_or_text(digits: str) -> int | str:
+class _NotHeldError(ValueError):
+    """The document holds something that has no value."""
+
+
+def _number(digits: str) -> float | Decimal:
+    """The float of a number with a fraction or an exponent, or its Decimal when the float is another number."""
+    value = float(digits)
+    if len(digits) <= _SURE_DIGITS and "e" not in digits and "E" not in digits:
+        return value
+    exact = _decimal(digits)
+    return value if exact == Decimal(repr(value)) else exact
+
+
+def _decimal(digits: str) -> Decimal:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        raise _NotHeldError(f"the number {quoted(digits)} is beyond what a Decimal can hold") from None
+
+
+def _large(digits: str) -> int | Decimal:
     try:
         return int(digits)
     except ValueError:
-        return digits
+        return _decimal(digits)
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise _NotHeldError(f"{word} is not JSON")
+
+
+_PLAIN = json.JSONDecoder(parse_float=_number, parse_constant=_no_constant)
+_LARGE = json.JSONDecoder(parse_float=_number, parse_int=_large, parse_constant=_no_constant)
 
 
 def is_deep(value: object) -> bool:

@@ -1,49 +1,28 @@
 """The types of one server: how a type's cells become Python objects, and how its `=` is decided.
 
-Pure: no I/O, no clock. Built-in types are known by OID. Users' types (enums, domains, arrays of those, types of
-extensions) differ from server to server; whoever reads the catalog asks `missing` and gives `add` what it found.
+Pure: no I/O, no clock. Built-in types are known by OID. Users' types (enums, domains, composites, ranges, arrays of
+those, types of extensions) differ from server to server; whoever reads the catalog asks `missing` and gives `add`
+what it found.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from cdc.relation import Decode
-from cdc.values.arrays import ArrayReader
+from cdc.values.builder import Builder
 from cdc.values.builtin import ARRAYS, SCALARS
 from cdc.values.equality import Equality
-from cdc.values.texts import LABEL, text_of
+from cdc.values.forms import BINARY, TEXT, Form
+from cdc.values.infos import TypeInfo
+from cdc.values.names import type_name
+from cdc.values.registered import FromText
+from cdc.values.texts import LABEL
 
 __all__ = ["TypeInfo", "Types"]
 
-_DOMAIN, _ENUM = "d", "e"
-_PLAIN_SCHEMAS = frozenset({"pg_catalog", "public"})
-_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
-
-
-@dataclass(frozen=True, slots=True)
-class TypeInfo:
-    """What the catalog says of a type. The manual: "System Catalogs", pg_type.
-
-    Attributes:
-        oid: its OID.
-        schema: name of its schema.
-        name: typname.
-        kind: typtype: `b` base, `d` domain, `c` composite, `e` enum, `r` range, `m` multirange, `p` pseudo.
-        element: typelem when it is a true array (typcategory `A`), else 0.
-        base: typbasetype of a domain, else 0.
-        delimiter: typdelim.
-    """
-
-    oid: int
-    schema: str
-    name: str
-    kind: str
-    element: int = 0
-    base: int = 0
-    delimiter: str = ","
+_NONE: Mapping[str, FromText] = MappingProxyType({})
 
 
 class Types:
@@ -52,9 +31,17 @@ class Types:
     A decoder that was given out stays as it is: after `add`, ask again.
     """
 
-    def __init__(self, registered: Mapping[str, Callable[[str], object]] | None = None) -> None:
+    def __init__(self, registered: Mapping[str, FromText] = _NONE) -> None:
+        """Types with users' decoders, which win over those of this library, also inside arrays and composites.
+
+        Args:
+            registered: what turns the text of a type into an object, by the type's name: typname (`int4`), or what
+                format_type prints (`integer`), with its schema (`shop.mood`) unless that is pg_catalog or public. A
+                base type, as extensions make them, needs no schema wherever it is.
+        """
+        self._registered = dict(registered)
         self._added: dict[int, TypeInfo] = {}
-        self._decoders: dict[int, Decode] = {}
+        self._decoders: dict[tuple[int, str], Decode] = {}
 
     def add(self, infos: Iterable[TypeInfo]) -> None:
         """Learn types from the catalog; newer information replaces older. Built-in types stay as they are."""
@@ -62,7 +49,7 @@ class Types:
         self._decoders = {}  # a new dict: a thread that is in `decoder` now writes to the old one
 
     def missing(self, oids: Iterable[int]) -> frozenset[int]:
-        """The OIDs to look up in the catalog: unknown ones among `oids` and what their domains and arrays rest on."""
+        """The OIDs to look up in the catalog: unknown ones among `oids` and all that those types are made of."""
         seen: set[int] = set()
         unknown: set[int] = set()
         waiting = list(oids)
@@ -74,8 +61,8 @@ class Types:
             info = self._added.get(oid)
             if info is None:
                 unknown.add(oid)
-            elif _underlying(info):
-                waiting.append(_underlying(info))
+            else:
+                waiting += info.parts
         return frozenset(unknown)
 
     def decoder(self, oid: int) -> Decode:
@@ -83,21 +70,27 @@ class Types:
 
         boolean → bool; smallint, integer, bigint, oid → int; real, double precision → float; numeric → Decimal;
         text, character, character varying, name, enums → str; uuid → UUID; date → date; time → time; timestamp → naive
-        datetime; timestamp with time zone → aware datetime in UTC; json, jsonb → what the document holds;
-        bytea → bytes; arrays → list, nested for several dimensions, with None for NULL; a domain as its base.
+        datetime; timestamp with time zone → aware datetime in UTC; time with time zone → time with its offset;
+        interval → Interval; json, jsonb → what the document holds; bytea → bytes; inet → address or interface, cidr →
+        network; ranges → Range, multiranges → Multirange; composites → dict; arrays → list, nested for several
+        dimensions, with None for NULL, a BoundedArray when subscripts do not begin at 1; a domain as its base.
 
-        Every other type, and one that is not known, comes as the server's text. So does a value that Python's
-        type cannot hold: infinite dates and timestamps, years BC or above 9999, the time 24:00:00.
+        Every other type comes as the server's text; one of which nothing is known as `Undecoded`, which says so. As
+        text, too, comes a value that Python's type cannot hold: infinite dates, timestamps and intervals, years BC or
+        above 9999, the time 24:00:00.
+
+        Two kinds of values that a server sends raise: those of a type that is nested more than 32 levels deep, or a
+        document of more than 200, and composites whose type was altered since.
         """
-        decoders = self._decoders
-        decode = decoders.get(oid)
-        if decode is None:
-            decode = decoders[oid] = self._new_decoder(oid)
-        return decode
+        return self._decoder(oid, TEXT)
 
     def binary_decoder(self, oid: int) -> Decode:
-        """What turns the cells of a type in binary form into Python objects."""
-        return bytes
+        """What turns the cells of a type in binary form into the same objects as `decoder`; it raises ValueError only.
+
+        There are three exceptions. money is the int that the server stores. The types that name an object (regclass,
+        regtype, …) are its OID. A type whose binary form is not known (those of most extensions) is the cell's bytes.
+        """
+        return self._decoder(oid, BINARY)
 
     def equality(self, oid: int) -> Equality | None:
         """How the type's `=` is decided, None when that is not offered (json, arrays, bytea, unknown types, …)."""
@@ -107,45 +100,17 @@ class Types:
         info = self._added.get(oid)
         if info is None or oid in ARRAYS:
             return None
-        if info.kind == _DOMAIN:
+        if info.is_domain:
             return self.equality(info.base)
-        return LABEL if info.kind == _ENUM else None
+        return LABEL if info.is_enum else None
 
     def name(self, oid: int) -> str:
         """The type's name as a person writes it, such as `bigint`, `text[]` or `shop.mood`; `type 12345` if unknown."""
-        if oid in SCALARS:
-            return SCALARS[oid].name
-        if oid in ARRAYS:
-            return f"{SCALARS[ARRAYS[oid]].name}[]"
-        info = self._added.get(oid)
-        if info is None:
-            return f"type {oid}"
-        if info.kind != _DOMAIN and info.element:
-            return f"{self.name(info.element)}[]"
-        name = _identifier(info.name)
-        return name if info.schema in _PLAIN_SCHEMAS else f"{_identifier(info.schema)}.{name}"
+        return type_name(oid, self._added)
 
-    def _new_decoder(self, oid: int) -> Decode:
-        if oid in SCALARS:
-            return SCALARS[oid].decode
-        if oid in ARRAYS:
-            element = SCALARS[ARRAYS[oid]]
-            return ArrayReader(element.decode, element.delimiter)
-        info = self._added.get(oid)
-        if info is None:
-            return text_of
-        if info.kind == _DOMAIN:
-            return self.decoder(info.base)
-        return ArrayReader(self.decoder(info.element), info.delimiter.encode()) if info.element else text_of
-
-
-def _underlying(info: TypeInfo) -> int:
-    """The type that a domain or an array rests on, 0 for others."""
-    return info.base if info.kind == _DOMAIN else info.element
-
-
-def _identifier(name: str) -> str:
-    if _PLAIN_NAME.fullmatch(name):
-        return name
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
+    def _decoder(self, oid: int, form: Form) -> Decode:
+        decoders = self._decoders
+        decode = decoders.get((oid, form.name))
+        if decode is None:
+            decode = decoders[oid, form.name] = Builder(self._added, self._registered, form).decoder(oid)
+        return decode
