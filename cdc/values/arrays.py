@@ -20,6 +20,7 @@ __all__ = ["ArrayReader", "BinaryArrayReader", "BoundedArray"]
 
 _BOUNDS = re.compile(rb"(?:\[[+-]?[0-9]{1,10}:[+-]?[0-9]{1,10}\])+=")
 _LOWER = re.compile(rb"\[([+-]?[0-9]+):")
+_PLAIN = re.compile(rb'\{[^{}"\\]+\}')  # one dimension and nothing quoted: most arrays, which only need to be split
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _MOST_DIMENSIONS = 6  # the server's own limit
 
@@ -62,7 +63,7 @@ class ArrayReader:
         """The list of a cell. Raises ValueError when it is not an array of the type."""
         if cell == b"{}":
             return []
-        if self._is_plain(cell):
+        if _PLAIN.fullmatch(cell):
             return self._plain(cell[1:-1].split(self.delimiter))
         bounds = _BOUNDS.match(cell)
         values, end = self._list(cell, bounds.end() if bounds else 0, 1)
@@ -74,16 +75,6 @@ class ArrayReader:
         if b"" in items or b"NULL" in items:
             return [self._unquoted(item) for item in items]
         return list(map(self.element, items))
-
-    def _is_plain(self, cell: bytes) -> bool:
-        """Whether it has one dimension and nothing quoted: most arrays, and they only need to be split."""
-        return (
-            cell[:1] == b"{"
-            and cell.find(b"}") == len(cell) - 1
-            and cell.rfind(b"{") == 0
-            and b'"' not in cell
-            and b"\\" not in cell
-        )
 
     def _list(self, cell: bytes, offset: int, depth: int) -> tuple[list[object], int]:
         """The list whose `{` is at `offset`, and the offset behind its `}`."""
