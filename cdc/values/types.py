@@ -94,19 +94,23 @@ class Types:
 
     def equality(self, oid: int) -> Equality | None:
         """How the type's `=` is decided, None when that is not offered (json, arrays, bytea, unknown types, …)."""
-        scalar = SCALARS.get(oid)
-        if scalar is not None:
-            return scalar.equality
+        oid = self._base(oid)
+        if oid in SCALARS:
+            return SCALARS[oid].equality
         info = self._added.get(oid)
-        if info is None or oid in ARRAYS:
-            return None
-        if info.is_domain:
-            return self.equality(info.base)
-        return LABEL if info.is_enum else None
+        return LABEL if info is not None and oid not in ARRAYS and info.is_enum else None
 
     def name(self, oid: int) -> str:
         """The type's name as a person writes it, such as `bigint`, `text[]` or `shop.mood`; `type 12345` if unknown."""
         return type_name(oid, self._added)
+
+    def _base(self, oid: int) -> int:
+        """The type that a domain rests on; any other type is its own."""
+        seen: set[int] = set()
+        while oid not in SCALARS and oid in self._added and self._added[oid].is_domain and oid not in seen:
+            seen.add(oid)
+            oid = self._added[oid].base
+        return oid
 
     def _decoder(self, oid: int, form: Form) -> Decode:
         decoders = self._decoders
