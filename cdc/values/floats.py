@@ -8,7 +8,7 @@ Floating-Point Types.
 from __future__ import annotations
 
 import math
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
 from struct import Struct
 
@@ -16,11 +16,12 @@ from cdc.values.equality import quoted
 
 __all__ = ["double_of_binary", "double_text", "real_of_binary"]
 
+_EXACT = Context(prec=40)  # the user's context may round
 _SINGLE, _SINGLE_BITS = Struct(">f"), Struct(">I")
 _DOUBLE = Struct(">d")
 _MOST_DIGITS, _MOST_REAL_DIGITS, _SAFE_REAL_DIGITS = 17, 9, 6
 _LEAST_NORMAL_REAL = 2.0**-126
-_FIRST_MIDDLE = 1e22  # below, no number of 17 digits or fewer that repr gives is the middle between two doubles
+_FIRST_MIDDLE = 2.0**53  # below, no number of as few digits as repr gives is the middle between two doubles
 _FIXED = range(-4, 15)  # exponents that the server prints without `e`
 
 
@@ -44,12 +45,21 @@ def _real(value: float) -> float:
     """The float of the shortest digits that stand for a positive real."""
     bits = _SINGLE_BITS.unpack(_SINGLE.pack(value))[0]
     low, high = ((value + _single(bits + step)) / 2 for step in (-1, 1))
-    for digits in range(_SAFE_REAL_DIGITS if value >= _LEAST_NORMAL_REAL else 1, _MOST_REAL_DIGITS):
-        word = f"{value:.{digits - 1}e}"
-        near = float(word)
-        if low < near < high or (near in (low, high) and Decimal(low) < Decimal(word) < Decimal(high)):
-            return near
+    for count in range(_SAFE_REAL_DIGITS if value >= _LEAST_NORMAL_REAL else 1, _MOST_REAL_DIGITS):
+        for word in _decimals(value, count):
+            near = float(word)
+            if low < near < high or (near in (low, high) and Decimal.from_float(low) < word < Decimal.from_float(high)):
+                return near
     return float(f"{value:.{_MOST_REAL_DIGITS - 1}e}")
+
+
+def _decimals(value: float, count: int) -> tuple[Decimal, Decimal]:
+    """The number of so many digits that is nearest to `value`, and the one above it.
+
+    The neighbour below a power of two is nearer than that above, so the second may stand for it when the first cannot.
+    """
+    nearest = Decimal(f"{value:.{count - 1}e}")
+    return nearest, _EXACT.add(nearest, Decimal((0, (1,), int(nearest.as_tuple().exponent))))
 
 
 def _single(bits: int) -> float:
@@ -70,8 +80,9 @@ def double_text(value: float) -> str:
 
 
 def _positive(value: float) -> str:
-    mantissa, _, power = _shortest(value).partition("e")
-    digits, exponent = mantissa.replace(".", "").rstrip("0"), int(power)
+    parts = _shortest(value).as_tuple()
+    all_digits = "".join(map(str, parts.digits))
+    digits, exponent = all_digits.rstrip("0"), len(all_digits) - 1 + int(parts.exponent)
     if exponent not in _FIXED:
         point = "." if digits[1:] else ""
         return f"{digits[0]}{point}{digits[1:]}e{exponent:+03d}"
@@ -81,20 +92,19 @@ def _positive(value: float) -> str:
     return f"{whole}.{digits[exponent + 1 :]}" if digits[exponent + 1 :] else whole
 
 
-def _shortest(value: float) -> str:
-    """The shortest digits of a positive number, as `d.ddde+xx`."""
-    count = len(Decimal(repr(value)).normalize().as_tuple().digits)
-    word = f"{value:.{count - 1}e}"
-    while value >= _FIRST_MIDDLE and count < _MOST_DIGITS and not _is_strictly_nearest(word, value):
-        count += 1
-        word = f"{value:.{count - 1}e}"
-    return word
+def _shortest(value: float) -> Decimal:
+    """The shortest digits of a positive number."""
+    word = Decimal(repr(value))
+    if value < _FIRST_MIDDLE or _is_strictly_nearest(word, value):
+        return word
+    counts = range(len(word.normalize(_EXACT).as_tuple().digits), _MOST_DIGITS)
+    words = (word for count in counts for word in _decimals(value, count) if _is_strictly_nearest(word, value))
+    return next(words, Decimal(f"{value:.{_MOST_DIGITS - 1}e}"))
 
 
-def _is_strictly_nearest(word: str, value: float) -> bool:
+def _is_strictly_nearest(word: Decimal, value: float) -> bool:
     """Whether a number lies nearer to `value` than the middle to either of its neighbours."""
     after = math.nextafter(value, math.inf)
     step = Fraction(after) - Fraction(value) if math.isfinite(after) else Fraction(2) ** 971
     below = Fraction(value) - Fraction(math.nextafter(value, 0))
-    distance = Fraction(word) - Fraction(value)
-    return -below < 2 * distance < step
+    return -below < 2 * (Fraction(word) - Fraction(value)) < step

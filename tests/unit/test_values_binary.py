@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal, FloatOperation, Inexact, Rounded, localcontext
 
 import pytest
 from hypothesis import given, settings
@@ -161,6 +161,16 @@ def test_binary_is_what_text_is(oid: int, text: bytes, binary: bytes) -> None:
     left, right = TYPES.decoder(oid)(text), TYPES.binary_decoder(oid)(binary)
     assert same(left, right) != (oid in NUMBERED), (left, right)
     assert isinstance(right, int) or oid not in NUMBERED
+
+
+def test_the_users_decimal_context_does_not_matter() -> None:
+    numbers = [(oid, *cells) for oid, *cells in FORMS if oid in (700, 1700, 3906)]
+    numbers += [(600, b"(2.9876985936393048e+16,1)", struct.pack(">dd", 29876985936393048, 1))]
+    numbers += [(114, cell, cell) for cell in (b"[1e400]", b"[1.23456789]", b"[12345678901234567890.123]")]
+    expected = [repr(known().decoder(oid)(text)) for oid, text, _ in numbers]
+    with localcontext(Context(prec=2, traps=[Inexact, Rounded, FloatOperation])):
+        assert [repr(known().decoder(oid)(text)) for oid, text, _ in numbers] == expected
+        assert [repr(known().binary_decoder(oid)(binary)) for oid, _, binary in numbers] == expected
 
 
 def text_array(item: bytes, delimiter: bytes) -> bytes:
