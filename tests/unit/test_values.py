@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import struct
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -99,6 +100,14 @@ def test_times(oid: int, cell: bytes, value: object) -> None:
     result = decoded(oid, cell)
     assert result == value
     assert type(result) is type(value)
+
+
+def test_the_longest_interval() -> None:
+    """Since version 17 it is infinity; before, it was an interval, which only its text says."""
+    longest = struct.pack(">qii", 2**63 - 1, 2**31 - 1, 2**31 - 1)
+    assert TYPES.binary_decoder(1186)(longest) == "infinity"
+    text = b"178956970 years 7 mons 2147483647 days 2562047788:00:54.775807"
+    assert TYPES.decoder(1186)(text) == Interval(2**31 - 1, 2**31 - 1, 2**63 - 1)
 
 
 def test_timestamptz_is_in_utc() -> None:
