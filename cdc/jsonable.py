@@ -29,16 +29,17 @@ def jsonable(value: object) -> Any:
     multiranges `{[1,5)}`; lists, tuples and dicts are converted throughout; anything else becomes `str(value)`, as do
     an int that Python's json refuses and what is nested more than 300 levels deep.
     """
-    convert = _CONVERSIONS.get(type(value))
-    if convert is None:
-        kinds = (_CONVERSIONS[kind] for kind in _CONVERSIONS if isinstance(value, kind))
-        convert = next(kinds, _text)
-    return convert(value)
+    return (_CONVERSIONS.get(type(value)) or _inherited(value))(value)
 
 
 def written_as(kind: type[_Kind], convert: Callable[[_Kind], str]) -> None:
     """Give the values of a class another text than their `str`."""
     _CONVERSIONS[kind] = convert
+
+
+def _inherited(value: object) -> Callable[[Any], Any]:
+    """The conversion of the first class in the table that the value is an instance of."""
+    return next((_CONVERSIONS[kind] for kind in _CONVERSIONS if isinstance(value, kind)), _text)
 
 
 def _same(value: Any) -> Any:
@@ -56,10 +57,7 @@ def _float(value: float) -> float | str:
 
 
 def _decimal(value: Decimal) -> str:
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and abs(exponent) > _FIXED_POINT:
-        return str(value)
-    return format(value, "f")
+    return format(value, "f") if abs(value.adjusted()) < _FIXED_POINT else str(value)
 
 
 def _datetime(value: datetime) -> str:
@@ -86,31 +84,32 @@ def _text(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-def _container(value: object) -> Any:
+def _container(value: Any) -> Any:
     """A list, tuple or dict, converted without recursion."""
-    top: list[Any] = [value]
-    waiting: list[tuple[Any, int]] = [(top, 0)]
+    top = _empty(value)
+    waiting = [(top, value, 1)]
     while waiting:
-        place, depth = waiting.pop()
-        for name, item in place.items() if isinstance(place, dict) else enumerate(place):
-            if not isinstance(item, _CONTAINERS):
-                place[name] = jsonable(item)
-            elif depth == _DEEPEST:
-                place[name] = _text(item)
+        made, source, depth = waiting.pop()
+        named = isinstance(source, dict)
+        for name, item in source.items() if named else enumerate(source):
+            convert = _CONVERSIONS.get(type(item)) or _inherited(item)
+            if convert is not _container:
+                plain = convert(item)
+            elif depth > _DEEPEST:
+                plain = _text(item)
             else:
-                place[name] = _copied(item)
-                waiting.append((place[name], depth + 1))
-    return top[0]
+                plain = _empty(item)
+                waiting.append((plain, item, depth + 1))
+            if named:
+                made[name if type(name) is str else _text(name)] = plain
+            else:
+                made.append(plain)
+    return top
 
 
-def _copied(value: Any) -> dict[str, Any] | list[Any]:
-    """The container with its values as they are, and its names as text."""
-    if isinstance(value, dict):
-        return {name if type(name) is str else _text(name): item for name, item in value.items()}
-    return list(value)
+def _empty(value: object) -> Any:
+    return {} if isinstance(value, dict) else []
 
-
-_CONTAINERS = (list, tuple, dict)
 
 # Sub-classes take the first that fits, so bool stands before int and datetime before date.
 _CONVERSIONS: dict[type, Callable[[Any], Any]] = {

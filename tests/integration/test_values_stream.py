@@ -245,6 +245,7 @@ ARRAYS = [
     *cases("citext[]", ("{A,b}", ["A", "b"])),
     *cases("tags", ("{a,b}", ["a", "b"])),
     *cases("leap[]", ("{4,8}", [4, 8])),
+    *cases("tags[]", ('{"{a,b}","{}",NULL,"[0:0]={c}"}', [["a", "b"], [], None, BoundedArray(["c"], (0,))])),
 ]  # fmt: skip
 
 RANGES = [
