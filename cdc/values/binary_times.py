@@ -21,7 +21,6 @@ _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
 _CYCLE_DAYS, _CYCLE_YEARS = 146_097, 400  # the calendar repeats itself
 _INFINITIES = {size: {-(2 ** (8 * size - 1)): "-infinity", 2 ** (8 * size - 1) - 1: "infinity"} for size in (4, 8)}
-_MOMENTS = range((1 - _EPOCH) * _DAY, (_LAST + 1 - _EPOCH) * _DAY)
 
 
 def date_of_binary(cell: bytes) -> date | str:
@@ -58,7 +57,10 @@ def timestamp_of_binary(cell: bytes) -> datetime | str:
     micros = _count(cell, 8)
     if isinstance(micros, str):
         return micros
-    return _NAIVE + timedelta(microseconds=micros) if micros in _MOMENTS else _moment_text(micros, "")
+    try:
+        return _NAIVE + timedelta(0, 0, micros)
+    except OverflowError:
+        return _moment_text(micros, "")
 
 
 def timestamptz_of_binary(cell: bytes) -> datetime | str:
@@ -66,7 +68,10 @@ def timestamptz_of_binary(cell: bytes) -> datetime | str:
     micros = _count(cell, 8)
     if isinstance(micros, str):
         return micros
-    return _AWARE + timedelta(microseconds=micros) if micros in _MOMENTS else _moment_text(micros, "+00")
+    try:
+        return _AWARE + timedelta(0, 0, micros)
+    except OverflowError:
+        return _moment_text(micros, "+00")
 
 
 def time_text(micros: int) -> str:

@@ -18,6 +18,7 @@ __all__ = ["double_of_binary", "double_text", "real_of_binary"]
 
 _EXACT = Context(prec=40)  # the user's context may round
 _SINGLE, _SINGLE_BITS = Struct(">f"), Struct(">I")
+_SINGLE_FRACTION = 0x7FFFFF
 _DOUBLE = Struct(">d")
 _MOST_DIGITS, _MOST_REAL_DIGITS, _SAFE_REAL_DIGITS = 17, 9, 6
 _LEAST_NORMAL_REAL = 2.0**-126
@@ -46,10 +47,13 @@ def _real(value: float) -> float:
     bits = _SINGLE_BITS.unpack(_SINGLE.pack(value))[0]
     low, high = ((value + _single(bits + step)) / 2 for step in (-1, 1))
     for count in range(_SAFE_REAL_DIGITS if value >= _LEAST_NORMAL_REAL else 1, _MOST_REAL_DIGITS):
-        for word in _decimals(value, count):
-            near = float(word)
-            if low < near < high or (near in (low, high) and Decimal.from_float(low) < word < Decimal.from_float(high)):
-                return near
+        near = float(f"{value:.{count - 1}e}")
+        if low < near < high:
+            return near
+        if near in (low, high) or not bits & _SINGLE_FRACTION:
+            for word in _decimals(value, count):
+                if Decimal.from_float(low) < word < Decimal.from_float(high):
+                    return float(word)
     return float(f"{value:.{_MOST_REAL_DIGITS - 1}e}")
 
 

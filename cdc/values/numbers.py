@@ -13,11 +13,10 @@ import math
 import re
 from collections.abc import Hashable
 from decimal import Decimal, InvalidOperation
-from struct import Struct
+from struct import Struct, unpack_from
 from typing import TypeGuard
 
 from cdc.relation import Decode
-from cdc.values.binary import Reader
 from cdc.values.equality import BLANKS, Equality, quoted, wrong_type
 
 __all__ = [
@@ -48,6 +47,7 @@ _NAN = "NaN"  # the hashable of every NaN, since Python's does not equal itself
 _NUMERIC_WHOLE_DIGITS, _NUMERIC_SCALE = 131072, 16383
 _SINGLE = Struct("<f")
 _DOUBLE, _BITS = Struct("<d"), Struct("<q")
+_HEAD = Struct(">HhHH")
 _NEGATIVE = 0x4000
 _SPECIAL = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
 
@@ -65,15 +65,17 @@ def numeric_of_binary(cell: bytes) -> Decimal:
 
     Int16 number of digits, Int16 weight of the first, Int16 sign, Int16 scale, then digits to the base 10000.
     """
-    reader = Reader(cell)
-    count, weight, sign, scale = reader.unsigned(2), reader.signed(2), reader.unsigned(2), reader.unsigned(2)
+    if len(cell) < _HEAD.size:
+        raise ValueError(f"{quoted(cell)} is not a numeric in binary form")
+    count, weight, sign, scale = _HEAD.unpack_from(cell)
     if sign in _SPECIAL:
         return Decimal(_SPECIAL[sign])
-    groups = [reader.unsigned(2) for _ in range(count)]
-    reader.end()
-    if sign not in (0, _NEGATIVE) or any(group > 9999 for group in groups):
+    if sign not in (0, _NEGATIVE) or len(cell) != _HEAD.size + 2 * count:
         raise ValueError(f"{quoted(cell)} is not a numeric in binary form")
-    digits = "0000" * (-weight - 1) + "".join(f"{group:04d}" for group in groups)
+    groups = ("%04d" * count) % unpack_from(f">{count}H", cell, _HEAD.size)
+    if len(groups) != 4 * count:
+        raise ValueError(f"{quoted(cell)} has a digit above 9999")
+    digits = "0000" * (-weight - 1) + groups
     point = 4 * max(weight + 1, 0)
     whole, fraction = digits[:point].ljust(point, "0"), digits[point:][:scale].ljust(scale, "0")
     return Decimal(f"{'-' if sign else ''}{whole or '0'}.{fraction}")
