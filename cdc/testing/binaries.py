@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cdc.errors import ConfigurationError
 
-__all__ = ["Binaries", "find_binaries"]
+__all__ = ["Binaries", "find_binaries", "installed"]
 
 _NEEDED = ("initdb", "postgres")
 _OLDEST = 14
@@ -93,6 +93,12 @@ def find_binaries(folder: str | os.PathLike[str] | None = None, environ: Mapping
     )
 
 
+def installed(folder: Path) -> Binaries | str:
+    """Return the installation in a folder, or why its server does not run."""
+    version = _version(folder)
+    return _complaint(folder) if version is None else Binaries(folder, version)
+
+
 def _named(folder: Path, origin: str) -> Binaries:
     """The installation that the user named, or a clear error."""
     folder = folder.expanduser().absolute()
@@ -102,12 +108,12 @@ def _named(folder: Path, origin: str) -> Binaries:
             f"{origin} names {folder}, which has no program {' and no program '.join(missing)}. "
             "Name the folder that has initdb and postgres, as `pg_config --bindir` prints it."
         )
-    version = _version(folder)
-    if version is None:
-        raise ConfigurationError(f"{origin} names {folder}, but its postgres does not run: {_complaint(folder)}")
-    if version // 10000 < _OLDEST:
-        raise ConfigurationError(f"{origin} names PostgreSQL {version // 10000}; the sandbox needs {_OLDEST} or later.")
-    return Binaries(folder, version)
+    found = installed(folder)
+    if isinstance(found, str):
+        raise ConfigurationError(f"{origin} names {folder}, but its postgres does not run: {found}")
+    if found.major < _OLDEST:
+        raise ConfigurationError(f"{origin} names PostgreSQL {found.major}; the sandbox needs {_OLDEST} or later.")
+    return found
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:

