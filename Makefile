@@ -1,13 +1,15 @@
 # Each target sets up what it needs in .venv; nothing is installed outside this folder.
 # Another interpreter: make PYTHON=python3.12 test
+# Some versions of PostgreSQL: make matrix VERSIONS="14 16"
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SECONDS ?= 15
+VERSIONS ?= 14 15 16 17 18
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test matrix check bench clean
 
 setup: $(STAMP)
 
@@ -25,14 +27,18 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -q
 
+matrix: $(STAMP)
+	@$(BIN)/python -m tests.matrix $(VERSIONS)
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tests/wheel.py
+	$(BIN)/python -m tests.matrix $(VERSIONS)
 
 bench: $(STAMP)
 	$(BIN)/python bench/end_to_end.py
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .pytest_tmp .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build .pytest_cache .pytest_tmp .matrix .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,195 @@
+"""Runs the integration tests on each major version of PostgreSQL: `make matrix`, or `make matrix VERSIONS="14 16"`.
+
+The servers are those of `cdc sandbox --version`, downloaded once into the user's cache. The tests of a version are
+dealt out to a few runs of pytest, so that both processors are in use to the end. What the runs print is in `.matrix/`;
+at the end there is one line for each version, and the exit code is 0 only if nothing failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cdc.errors import CdcError
+from cdc.testing.downloads import RELEASES, download, major_version
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / ".matrix"
+SHARES = 2
+"""How many runs the tests of one version are dealt out to."""
+
+ELSEWHERE = {"test_sandbox_command.py", "test_sandbox_versions.py"}
+"""Tests of the command round the server, which is the same on any: `make test` runs them on the default version."""
+
+_COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
+_LAST = re.compile(r"^=*\s*(\d+ \w+(?:, \d+ \w+)*) in \d.*$", re.MULTILINE)
+_SUMMARY = re.compile(r"^(?:FAILED|ERROR|SKIPPED) .*$", re.MULTILINE)
+
+
+@dataclass
+class Run:
+    """One run of pytest.
+
+    Attributes:
+        version: the major version of PostgreSQL.
+        programs: the folder of its programs.
+        share: a number, different for each run of a version.
+        files: the test files.
+        seconds: how long it took, once it has ended.
+        code: its exit code, once it has ended; 0 when all is well.
+    """
+
+    version: int
+    programs: Path
+    share: int
+    files: list[Path]
+    seconds: float = 0
+    code: int | None = None
+    _begun: float = field(default=0, repr=False)
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def log(self) -> Path:
+        """What it prints."""
+        return LOGS / f"{self.version}-{self.share}.log"
+
+    @property
+    def temporary(self) -> Path:
+        """The folder for the files of its tests."""
+        return LOGS / f"tmp-{self.version}-{self.share}"
+
+    def start(self) -> None:
+        """Start pytest on this version."""
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--timeout",
+            "100",
+            "--show-capture",
+            "no",
+            "--durations",
+            "10",
+        ]
+        command += ["-p", "no:cacheprovider", "--basetemp", str(self.temporary), *map(str, self.files)]
+        self._begun = time.monotonic()
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=os.environ | {"CDC_PG_BIN": str(self.programs)},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def ended(self) -> bool:
+        """Tell whether it has ended, and note how."""
+        assert self._process is not None
+        self.code = self._process.poll()
+        if self.code is None:
+            return False
+        self.seconds = time.monotonic() - self._begun
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        return True
+
+    def stop(self) -> None:
+        """End it, as Ctrl-C does: its servers go too."""
+        assert self._process is not None
+        for number, seconds in ((signal.SIGINT, 30), (signal.SIGKILL, 10)):
+            if self.ended():
+                return
+            self._process.send_signal(number)
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                continue
+        self.ended()
+
+    def counts(self) -> Counter[str]:
+        """How many of its tests "passed", "failed" and so on, from the last line that it printed."""
+        last = _LAST.findall(self.text())[-1:]
+        return Counter({kind: int(number) for number, kind in _COUNT.findall("".join(last))})
+
+    def text(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+def plan(version: int) -> list[Run]:
+    """Deal out the tests of a version: the file with the most text first, to each run in turn."""
+    programs = download(version, lambda line: print(line, flush=True)).folder
+    tests = [path for path in (ROOT / "tests" / "integration").glob("test_*.py") if path.name not in ELSEWHERE]
+    tests.sort(key=lambda path: (-path.stat().st_size, path.name))
+    return [Run(version, programs, number + 1, tests[number::SHARES]) for number in range(SHARES)]
+
+
+def execute(runs: list[Run], jobs: int, seconds: float) -> None:
+    """Run them all, so many at a time; what is not done after `seconds` is stopped, and has failed."""
+    deadline = time.monotonic() + seconds
+    waiting = list(runs)
+    running: list[Run] = []
+    try:
+        while (waiting or running) and time.monotonic() < deadline:
+            while waiting and len(running) < jobs:
+                waiting[0].start()
+                running.append(waiting.pop(0))
+            time.sleep(0.2)
+            for run in [run for run in running if run.ended()]:
+                running.remove(run)
+                print(f"PostgreSQL {run.version}, part {run.share} of {SHARES}: {run.seconds:.0f} s", flush=True)
+    finally:
+        for run in running:
+            run.stop()
+
+
+def report(runs: list[Run]) -> int:
+    """Print what failed or was skipped and a line for each version; return the exit code."""
+    for run in runs:
+        for line in _SUMMARY.findall(run.text()):
+            print(f"PostgreSQL {run.version}: {line}")
+    print(f"\n{'PostgreSQL':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    for version in dict.fromkeys(run.version for run in runs):
+        mine = [run for run in runs if run.version == version]
+        found = sum((run.counts() for run in mine), Counter[str]())
+        failed = found["failed"] + found["error"]
+        seconds = sum(run.seconds for run in mine)
+        unfit = [run for run in mine if run.code != 0]
+        logs = f"   see {', '.join(str(run.log.relative_to(ROOT)) for run in unfit)}" if unfit else ""
+        print(f"{version:<12}{found['passed']:>8}{failed:>8}{found['skipped']:>9}{seconds:>9.0f}{logs}")
+    return int(any(run.code != 0 for run in runs))
+
+
+def main() -> int:
+    """Read the command line, run and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("versions", nargs="*", default=list(RELEASES), help="major versions; all, if none is given")
+    parser.add_argument("--jobs", type=int, default=2, help="how many runs of pytest at a time (2)")
+    parser.add_argument("--minutes", type=float, default=30, help="what is not done by then has failed (30)")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    begun = time.monotonic()
+    try:
+        runs = [run for version in arguments.versions for run in plan(major_version(version))]
+    except CdcError as error:
+        print(error, file=sys.stderr)
+        return 2
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir()
+    try:
+        execute(runs, arguments.jobs, 60 * arguments.minutes)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    code = report(runs)
+    print(f"\n{time.monotonic() - begun:.0f} s in all")
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
