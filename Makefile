@@ -1,4 +1,5 @@
-# Each target sets up what it needs in .venv; nothing is installed outside this folder.
+# Each target sets up what it needs in .venv; nothing is installed outside this folder. Downloads are kept in the user's
+# cache: those of pip and, for `make test` and `make matrix`, those of `cdc sandbox --version` in ~/.cache/wells-cdc.
 # Another interpreter: make PYTHON=python3.12 test
 # Some versions of PostgreSQL: make matrix VERSIONS="14 16"
 
