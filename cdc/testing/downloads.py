@@ -80,14 +80,14 @@ def download(version: int | str, tell: Tell | None = None) -> Binaries:
     """
     release = RELEASES[major_version(version)]
     target = cache_folder() / release
-    if not _complete(target):
-        try:
+    try:
+        if not _complete(target):
             _fetch(release, target, tell or (lambda line: None))
-        except OSError as problem:
-            raise ConfigurationError(
-                f"The folder {target.parent} for downloaded versions of PostgreSQL cannot be written: {problem}. "
-                f"Set XDG_CACHE_HOME to a folder that can be. {_OWN}"
-            ) from problem
+    except OSError as problem:
+        raise ConfigurationError(
+            f"The folder {target.parent} for downloaded versions of PostgreSQL cannot be written: {problem}. "
+            f"Set XDG_CACHE_HOME to a folder that can be. {_OWN}"
+        ) from problem
     found = installed(target / "bin")
     if isinstance(found, str):
         raise ConfigurationError(

@@ -143,28 +143,45 @@ def test_the_command_takes_a_version() -> None:
     assert (code, output, errors) == (0, "14.23\n", "")
 
 
-def test_a_normal_user_runs_a_version() -> None:
-    options: dict[str, object] = {}
-    interpreter, user, folder = sys.executable, os.geteuid(), None
+@pytest.fixture
+def shelf() -> Iterator[Path]:
+    """A cache that every user can read, outside of the folders of this one."""
+    folder = Path(tempfile.mkdtemp(prefix="cdc-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def normal_user(program: str, shelf: Path) -> tuple[int, subprocess.Popen[str]]:
+    """Start a program as a user without rights, with another cache; and that user's number."""
+    if os.geteuid() != 0:
+        return os.geteuid(), python(program, env=environment(XDG_CACHE_HOME=str(shelf)), stderr=subprocess.PIPE)
+    user = pwd.getpwnam("nobody").pw_uid
+    interpreter, variables = readable_python(user)
+    variables |= {"XDG_CACHE_HOME": str(shelf)}
+    return user, python(
+        program, interpreter, user=user, extra_groups=[], env=variables, cwd="/", stderr=subprocess.PIPE
+    )
+
+
+def test_a_normal_user_runs_a_version(shelf: Path) -> None:
     download(14)
-    if user == 0:
-        user = pwd.getpwnam("nobody").pw_uid
-        interpreter, variables = readable_python(user)
-        folder = Path(tempfile.mkdtemp(prefix="cdc-test-", dir="/tmp"))
-        shutil.copytree(cache_folder() / RELEASES[14], folder / "wells-cdc" / "postgresql" / RELEASES[14])
-        for path in [folder, folder / "wells-cdc", folder / "wells-cdc" / "postgresql"]:
-            path.chmod(0o755)
-        variables |= {"XDG_CACHE_HOME": str(folder)}
-        options = {"user": user, "extra_groups": [], "env": variables, "cwd": "/"}
-    try:
-        process = python(HOLD.replace("Sandbox()", "Sandbox(version=14)") + TELL, interpreter, **options)
-        facts = facts_of(process)
-        process.communicate(timeout=60)
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder)
+    release = Path("wells-cdc", "postgresql", RELEASES[14])
+    shutil.copytree(cache_folder() / RELEASES[14], shelf / release)
+    user, process = normal_user(HOLD.replace("Sandbox()", "Sandbox(version=14)") + TELL, shelf)
+    facts = facts_of(process)
+    process.communicate(timeout=60)
     assert (process.returncode, facts["uid"]) == (0, user)
     assert nothing_left(facts["guardian"], facts["server"], facts["folder"])  # type: ignore[arg-type]
+
+
+def test_a_normal_user_may_not_read_the_cache(shelf: Path) -> None:
+    shelf.chmod(0)
+    _, process = normal_user("from cdc.testing import Sandbox; Sandbox(version=14).start()", shelf)
+    _, errors = process.communicate(timeout=60)
+    assert errors.splitlines()[-1].startswith("cdc.errors.ConfigurationError: The folder")
+    assert "cannot be written: [Errno 13] Permission denied" in errors
 
 
 def test_the_cache_is_where_the_user_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
