@@ -1,7 +1,7 @@
 """Runs the integration tests on each major version of PostgreSQL: `make matrix`, or `make matrix VERSIONS="14 16"`.
 
 The servers are those of `cdc sandbox --version`, downloaded once into the user's cache. The tests of a version are
-dealt out to a few runs of pytest, so that both processors are in use to the end. What the runs print is in `.matrix/`;
+dealt out to a few runs of pytest, so that the processors are in use to the end. What the runs print is in `.matrix/`;
 at the end there is one line for each version, and the exit code is 0 only if nothing failed.
 """
 
@@ -24,7 +24,7 @@ from cdc.testing.downloads import RELEASES, download, major_version
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".matrix"
-SHARES = 2
+SHARES = 3
 """How many runs the tests of one version are dealt out to."""
 
 ELSEWHERE = {"test_sandbox_command.py", "test_sandbox_versions.py"}
@@ -122,12 +122,13 @@ class Run:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
-def plan(version: int) -> list[Run]:
+def plan(version: int, pattern: str) -> list[Run]:
     """Deal out the tests of a version: the file with the most text first, to each run in turn."""
     programs = download(version, lambda line: print(line, flush=True)).folder
-    tests = [path for path in (ROOT / "tests" / "integration").glob("test_*.py") if path.name not in ELSEWHERE]
+    tests = [path for path in (ROOT / "tests" / "integration").glob(pattern) if path.name not in ELSEWHERE]
     tests.sort(key=lambda path: (-path.stat().st_size, path.name))
-    return [Run(version, programs, number + 1, tests[number::SHARES]) for number in range(SHARES)]
+    dealt = [tests[number::SHARES] for number in range(SHARES)]
+    return [Run(version, programs, number, files) for number, files in enumerate(dealt, 1) if files]
 
 
 def execute(runs: list[Run], jobs: int, seconds: float) -> None:
@@ -143,7 +144,9 @@ def execute(runs: list[Run], jobs: int, seconds: float) -> None:
             time.sleep(0.2)
             for run in [run for run in running if run.ended()]:
                 running.remove(run)
-                print(f"PostgreSQL {run.version}, part {run.share} of {SHARES}: {run.seconds:.0f} s", flush=True)
+                print(f"PostgreSQL {run.version}, part {run.share}: {run.seconds:.0f} s", flush=True)
+        for run in running + waiting:
+            print(f"PostgreSQL {run.version}, part {run.share}: not done in time", flush=True)
     finally:
         for run in running:
             run.stop()
@@ -161,7 +164,7 @@ def report(runs: list[Run]) -> int:
         failed = found["failed"] + found["error"]
         seconds = sum(run.seconds for run in mine)
         unfit = [run for run in mine if run.code != 0]
-        logs = f"   see {', '.join(str(run.log.relative_to(ROOT)) for run in unfit)}" if unfit else ""
+        logs = f"   see {', '.join(str(run.log.relative_to(ROOT)) for run in unfit if run.text())}" if unfit else ""
         print(f"{version:<12}{found['passed']:>8}{failed:>8}{found['skipped']:>9}{seconds:>9.0f}{logs}")
     return int(any(run.code != 0 for run in runs))
 
@@ -170,13 +173,14 @@ def main() -> int:
     """Read the command line, run and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("versions", nargs="*", default=list(RELEASES), help="major versions; all, if none is given")
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs of pytest at a time (2)")
+    parser.add_argument("--jobs", type=int, default=3, help="how many runs of pytest at a time (3)")
+    parser.add_argument("--tests", default="test_*.py", metavar="PATTERN", help="the test files (test_*.py)")
     parser.add_argument("--minutes", type=float, default=30, help="what is not done by then has failed (30)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     begun = time.monotonic()
     try:
-        runs = [run for version in arguments.versions for run in plan(major_version(version))]
+        runs = [run for version in arguments.versions for run in plan(major_version(version), arguments.tests)]
     except CdcError as error:
         print(error, file=sys.stderr)
         return 2
