@@ -163,9 +163,9 @@ def report(runs: list[Run]) -> int:
         found = sum((run.counts() for run in mine), Counter[str]())
         failed = found["failed"] + found["error"]
         seconds = sum(run.seconds for run in mine)
-        unfit = [run for run in mine if run.code != 0]
-        logs = f"   see {', '.join(str(run.log.relative_to(ROOT)) for run in unfit if run.text())}" if unfit else ""
-        print(f"{version:<12}{found['passed']:>8}{failed:>8}{found['skipped']:>9}{seconds:>9.0f}{logs}")
+        logs = [str(run.log.relative_to(ROOT)) for run in mine if run.code != 0 and run.log.exists()]
+        see = f"   see {', '.join(logs)}" if logs else ""
+        print(f"{version:<12}{found['passed']:>8}{failed:>8}{found['skipped']:>9}{seconds:>9.0f}{see}")
     return int(any(run.code != 0 for run in runs))
 
 
