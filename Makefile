@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 SECONDS ?= 15
 VERSIONS ?= 14 15 16 17 18
 
-.PHONY: setup demo test matrix check bench clean
+.PHONY: setup demo test matrix check bench record fuzz clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,15 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python bench/end_to_end.py
+
+# Frames of PostgreSQL 14 to 18 for the unit tests; VERSIONS="17 18" records these only.
+record: $(STAMP)
+	$(BIN)/python -m tests.wire.record $(VERSIONS)
+
+fuzz: $(STAMP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --editable '.[fuzz]' || \
+		echo "atheris has no wheel for this Python or machine: tests/fuzz.py does without it"
+	$(BIN)/python -m tests.fuzz $(SECONDS)
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .pytest_tmp .matrix .mypy_cache .ruff_cache .hypothesis

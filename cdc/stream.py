@@ -6,6 +6,9 @@ each change once, in commit order, and skips what a former connection or process
 
 A frame is dispatched by its message's type byte, through the table of what the conversation is in: between blocks,
 in a block of a streamed transaction, in a prepared one, or in the delivery of one that was held and has committed.
+
+Logical messages take no ordinal: those of a sub-transaction that is rolled back are sent while it is streamed, under
+the xid of the whole transaction, and not sent when it is not streamed. Ordinals must not depend on that.
 """
 
 from __future__ import annotations
