@@ -85,7 +85,7 @@ class Stream:
             ord("D"): self._delete,
             ord("C"): self._commit,
         }
-        kept: dict[int, _Act] = dict.fromkeys(b"YIUDTM", self._holding.keep) | {ord("O"): _ignore}
+        kept: dict[int, _Act] = dict.fromkeys(b"YIUDTM", self._holding.keep) | {ord("O"): self._control}
         self._tables: dict[Inside, dict[int, _Act]] = {
             Inside.NOTHING: dict.fromkeys(FORMATS, self._control) | usual,
             Inside.BLOCK: kept | {ord("R"): self._keep_relation, ord("E"): self._control},
@@ -265,7 +265,3 @@ class Stream:
         if not self._delivering:
             self._holding.announce(message.oid)
         return message
-
-
-def _ignore(data: bytes, at: int) -> None:
-    """An Origin inside a block says where the transaction came from, which nobody asks for."""
