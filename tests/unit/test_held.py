@@ -219,10 +219,11 @@ def test_the_tables_of_a_prepared_transaction_are_known_before_it_commits() -> N
     stream = talk.conversation.stream
     talk.block(10, wire.relation(1, ID), wire.relation(2, ID), wire.insert(1, 1), wire.delete(2, (1,)))
     ended = stream.receive(wire.xlog(wire.stream_prepare(100, 105, "big", 10)))
-    assert isinstance(ended, PreparedEnd) and ended.held.tables == {1, 2}
+    assert isinstance(ended, PreparedEnd) and ended.held.changed == {1, 2}
     talk(wire.begin_prepare(200, 205, "small"), wire.relation(3, ID), wire.insert(3, 1))
     ended = stream.receive(wire.xlog(wire.prepare(200, 205, "small")))
-    assert isinstance(ended, PreparedEnd) and ended.held.tables == {3}
+    assert isinstance(ended, PreparedEnd) and ended.held.changed == {3}
+    assert ended.held.tables == {("public", "wells")}
 
 
 def test_a_commit_of_a_transaction_that_was_prepared_before_the_connection() -> None:
