@@ -46,7 +46,7 @@ record: $(STAMP)
 	$(BIN)/python -m tests.wire.record $(VERSIONS)
 
 fuzz: $(STAMP)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --editable '.[fuzz]' || \
+	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary atheris --editable '.[fuzz]' || \
 		echo "atheris has no wheel for this Python or machine: tests/fuzz.py does without it"
 	$(BIN)/python -m tests.fuzz $(SECONDS)
 
