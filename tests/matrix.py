@@ -123,12 +123,17 @@ class Run:
 
 
 def plan(version: int, pattern: str) -> list[Run]:
-    """Deal out the tests of a version: the file with the most text first, to each run in turn."""
+    """Deal out the tests of a version: each file, the longest first, to the run that has the least so far."""
     programs = download(version, lambda line: print(line, flush=True)).folder
     tests = [path for path in (ROOT / "tests" / "integration").glob(pattern) if path.name not in ELSEWHERE]
-    tests.sort(key=lambda path: (-path.stat().st_size, path.name))
-    dealt = [tests[number::SHARES] for number in range(SHARES)]
+    dealt: list[list[Path]] = [[] for _ in range(SHARES)]
+    for path in sorted(tests, key=_size, reverse=True):
+        min(dealt, key=lambda files: sum(map(_size, files))).append(path)
     return [Run(version, programs, number, files) for number, files in enumerate(dealt, 1) if files]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def execute(runs: list[Run], jobs: int, seconds: float) -> None:
