@@ -15,17 +15,26 @@ import psycopg
 from psycopg import sql
 
 from cdc.cache import Cache
-from cdc.catalog import has_children, load_types, nondeterministic, partition_root, primary_key, relation_message
+from cdc.catalog import (
+    has_children,
+    load_types,
+    nondeterministic,
+    oid_of,
+    partition_root,
+    primary_key,
+    relation_message,
+)
 from cdc.errors import SubscriptionError
 from cdc.filters import compile_filter
 from cdc.log import log
 from cdc.pgoutput import RelationMessage, describe
-from cdc.predicate import Predicate, every
-from cdc.publication import Publication, read_publications
+from cdc.predicate import UNKNOWN, Predicate, constant, every
+from cdc.publication import read_publications, sent_of
+from cdc.published import check_operations, check_sent
 from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide
-from cdc.subscription import OPERATIONS, Subscription
+from cdc.subscription import Subscription
 from cdc.values import Types
 from cdc.view import View
 
@@ -60,6 +69,9 @@ class Admission:
         self._checked: dict[Subscription, Relation] = {}
         self._nondeterministic: dict[int, frozenset[str]] = {}
         self._caches = caches
+        self._tables: dict[tuple[str, str], int] = {}
+        self._late: set[Subscription] = set()
+        self._streams = False
         read_publications(connection, self._names)
 
     def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
@@ -68,15 +80,13 @@ class Admission:
             _check_binary(subscription, cache)
         relation = self._published(subscription, cache is not None)
         if cache is not None:
-            if has_children(self._connection, relation.oid):
-                raise SubscriptionError(
-                    f"{relation} has partitions or child tables, and not every change of those is sent as a change of "
-                    "it: a cache could be stale"
-                )
+            _refuse_children(self._connection, relation.oid, str(relation))
             self._bind_cache(cache, relation)
         if subscription.subject is not None:
             self._load_rights(relation.oid, subscription.subject.role)
         predicate, decision = self._judge(subscription, relation)
+        if self._streams:
+            self._late.add(subscription)
         if decision is not None and decision.unsupported:
             _refuse(relation, decision)
         if predicate is not None and not subscription.accept_undecided:
@@ -87,6 +97,10 @@ class Admission:
 
     def relation(self, message: RelationMessage, roles: Iterable[str]) -> Relation:
         """The relation of a Relation message, with types, key and rights from the catalog."""
+        self._streams = True
+        oid = oid_of(self._connection, message.schema, message.table)
+        if oid is not None:
+            self._tables[message.schema, message.table] = oid
         for role in roles:
             with suppress(SubscriptionError):
                 self._load_rights(message.oid, role)
@@ -95,22 +109,35 @@ class Admission:
     def view(self, subscription: Subscription, relation: Relation) -> View:
         """What the subscription sees of the relation, by what is known already.
 
-        A subject whose rights or filter cannot be applied any more is denied; for a trusted subscriber that
-        raises SubscriptionError.
+        A subject whose rights or filter cannot be applied any more is denied; for a trusted subscriber that raises
+        SubscriptionError, unless he accepts undecided changes. To one who subscribed while the stream was behind,
+        older shapes of the table show nothing: their rows were there before.
         """
+        try:
+            view = self._view(subscription, relation)
+        except SubscriptionError as error:
+            if subscription in self._late:
+                return View(subscription, relation, denied=True)
+            if subscription.subject is not None:
+                return _deny(subscription, relation, str(error))
+            if subscription.accept_undecided:
+                return View(subscription, relation, constant(UNKNOWN))
+            raise
+        self._late.discard(subscription)
+        return view
+
+    def _view(self, subscription: Subscription, relation: Relation) -> View:
         cache = self._caches.get(subscription)
         if cache is not None:
             self._bind_cache(cache, relation)
-        try:
-            predicate, decision = self._judge(subscription, relation)
-        except SubscriptionError as error:
-            if subscription.subject is None:
-                raise
-            return _deny(subscription, relation, str(error))
+        replaced = subscription._oid != relation.oid and self._tables.get((relation.schema, relation.table))
+        predicate, decision = self._judge(subscription, relation)
         if decision is None:
-            return View(subscription, relation, predicate)
+            return View(subscription, relation, predicate, replaced=replaced == relation.oid)
         subscription.denied = decision.denied
-        return View(subscription, relation, predicate, decision.hidden, denied=not decision.granted)
+        if subscription in self._checked:
+            self._checked[subscription] = relation
+        return View(subscription, relation, predicate, decision.hidden, not decision.granted, replaced == relation.oid)
 
     def review(self) -> None:
         """After rights changed: what they mean to subscriptions whose relation was not streamed yet."""
@@ -119,6 +146,7 @@ class Admission:
 
     def forget(self, subscription: Subscription) -> None:
         """The subscription was closed."""
+        self._late.discard(subscription)
         self._checked.pop(subscription, None)
 
     def refresh_rights(self) -> bool:
@@ -130,31 +158,42 @@ class Admission:
         return changed
 
     def check_published(self, subscriptions: Iterable[Subscription]) -> None:
-        """Raise SubscriptionError when the publications do not have the table of one of these any more."""
-        published: set[tuple[str, str]] = set()
-        for publication in read_publications(self._connection, self._names):
-            published |= publication.tables
+        """Raise SubscriptionError when less is sent of the table of one of these than when it was checked.
+
+        That is: not its table, not an operation that it wants, or not every row that was sent before. A cache whose
+        table was replaced by another one is cleared.
+        """
+        publications = read_publications(self._connection, self._names)
         for each in subscriptions:
-            if (each.schema, each.table) not in published:
-                raise SubscriptionError(
-                    f"table {each.schema}.{each.table} is not published any more: changes of it are missing "
-                    "from now on. Publish it again, bring your data up to date, and start anew"
-                )
+            check_sent(self._connection, publications, each)
+            cache = self._caches.get(each)
+            if cache is not None:
+                self._check_cached(each, cache)
+        for each in list(self._late):
+            self.check(each, self._caches.get(each))
+
+    def _check_cached(self, subscription: Subscription, cache: Cache) -> None:
+        oid = oid_of(self._connection, subscription.schema, subscription.table)
+        if oid is not None:
+            _refuse_children(self._connection, oid, f"{subscription.schema}.{subscription.table}")
+        if oid != subscription._oid:
+            subscription._oid = oid
+            cache.invalidate()
 
     def _published(self, subscription: Subscription, for_cache: bool) -> Relation:
         """The relation as it would be sent now. Raises SubscriptionError when it is not published."""
         schema, table = subscription.schema, subscription.table
-        publications = [
-            publication
-            for publication in read_publications(self._connection, self._names)
-            if (schema, table) in publication.tables
-        ]
+        publications = read_publications(self._connection, self._names)
+        sent = sent_of(publications, (schema, table))
         message = relation_message(self._connection, self._names, schema, table)
         if schema == "cdc":
             raise SubscriptionError(f"{schema}.{table} is cdc's own: what lies in schema cdc is never delivered")
-        if not publications:
+        if sent is None:
             raise self._unpublished(schema, table)
-        _check_operations(subscription, publications, for_cache)
+        check_operations(subscription, sent, self._names, for_cache)
+        if subscription._sent is None:
+            subscription._sent, subscription._oid = sent, message.oid
+        self._tables[schema, table] = message.oid
         return self._describe(message)
 
     def _unpublished(self, schema: str, table: str) -> SubscriptionError:
@@ -247,6 +286,14 @@ def _check_binary(subscription: Subscription, cache: Cache | None) -> None:
         )
 
 
+def _refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) -> None:
+    if has_children(connection, oid):
+        raise SubscriptionError(
+            f"{name} has partitions or child tables, and not every change of those is sent as a change of "
+            "it: a cache could be stale"
+        )
+
+
 def _refuse(relation: Relation, decision: Decision) -> None:
     found = "; ".join(f"policy {problem.policy!r}: {problem.construct}" for problem in decision.unsupported)
     raise SubscriptionError(
@@ -259,25 +306,6 @@ def _deny(subscription: Subscription, relation: Relation, reason: str) -> View:
     log.warning("subscription.denied", table=str(relation), reason=reason)
     subscription.denied = reason
     return View(subscription, relation, denied=True)
-
-
-def _check_operations(subscription: Subscription, publications: list[Publication], for_cache: bool) -> None:
-    """Refuse what the publications never send; a cache needs everything."""
-    table = (subscription.schema, subscription.table)
-    name = ".".join(table)
-    published = frozenset(operation.upper() for each in publications for operation in each.operations)
-    missing = OPERATIONS - published if for_cache else subscription.operations - published
-    listed = ", ".join(publication.name for publication in publications)
-    if missing and (for_cache or subscription.asked):
-        raise SubscriptionError(
-            f"publication {listed} does not publish {', '.join(sorted(missing))} of {name}: "
-            f"`ALTER PUBLICATION … SET (publish = 'insert, update, delete, truncate')`"
-        )
-    if for_cache and all(table in publication.filtered for publication in publications):
-        raise SubscriptionError(
-            f"publication {listed} filters the rows of {name}, so a cache would miss changes: "
-            f"publish the table without WHERE"
-        )
 
 
 def _check_identity(subscription: Subscription, relation: Relation, predicate: Predicate) -> None:

@@ -21,7 +21,9 @@ from cdc.values import TypeInfo
 __all__ = [
     "has_children",
     "load_types",
+    "name_of",
     "nondeterministic",
+    "oid_of",
     "partition_root",
     "primary_key",
     "relation_message",
@@ -64,6 +66,7 @@ SELECT c.oid, n.nspname, c.relname, c.relreplident::text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname = %s AND c.relname = %s
 """
+_NAME_OF = "SELECT c.oid::regclass::text FROM pg_catalog.pg_class c WHERE c.oid = %s"
 _IDENTITY = """
 SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] FROM pg_catalog.pg_index i
 WHERE i.indrelid = %s AND CASE %s WHEN 'i' THEN i.indisreplident WHEN 'd' THEN i.indisprimary ELSE false END
@@ -138,6 +141,18 @@ def nondeterministic(connection: psycopg.Connection[Any], oid: int) -> frozenset
 def has_children(connection: psycopg.Connection[Any], oid: int) -> bool:
     """Whether the table has partitions, or tables that inherit from it."""
     return connection.execute(_CHILDREN, (oid,)).fetchone() == (True,)
+
+
+def oid_of(connection: psycopg.Connection[Any], schema: str, table: str) -> int | None:
+    """OID of the table that has this name now; None when there is none."""
+    row = connection.execute(_TABLE, (schema, table)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def name_of(connection: psycopg.Connection[Any], oid: int) -> str | None:
+    """The name that a table has now; None when it is gone."""
+    row = connection.execute(_NAME_OF, (oid,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def partition_root(connection: psycopg.Connection[Any], schema: str, table: str) -> str | None:

@@ -7,13 +7,15 @@ acknowledged and comes again.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 from inspect import isawaitable
 from typing import Any
 
 from cdc.dispatcher import Dispatcher
-from cdc.errors import HandlerError
+from cdc.errors import GapError, HandlerError
 from cdc.events import Event, Gap, Prepared, Truncate
 from cdc.holding import PreparedEnd
+from cdc.log import log
 from cdc.progress import Progress
 from cdc.relation import Relation
 from cdc.subscription import Subscription
@@ -28,13 +30,18 @@ class Delivery:
 
     Attributes:
         fresh: OIDs of relations that were announced since their last change was delivered.
+
+    Args:
+        dispatcher: knows the views.
+        progress: what was finished.
+        on_gap: `"stop"` or `"deliver"`.
     """
 
-    def __init__(self, dispatcher: Dispatcher, progress: Progress) -> None:
+    def __init__(self, dispatcher: Dispatcher, progress: Progress, on_gap: str) -> None:
         self.fresh: set[int] = set()
         self._dispatcher = dispatcher
         self._progress = progress
-        self._known: dict[int, Relation] = {}
+        self._on_gap = on_gap
 
     def call(self, subscription: Subscription, event: Any) -> Awaitable[Any] | None:
         """Call a handler; what has to be awaited, if anything."""
@@ -64,16 +71,24 @@ class Delivery:
             self._progress.finished = event._place
 
     def schema(self, place: Place, relation: Relation) -> Steps:
-        """Before the first change since the relation was announced: tell how it differs from what it was."""
-        oid = relation.oid
-        self.fresh.discard(oid)
-        old, self._known[oid] = self._known.get(oid), relation
-        if old is None or old == relation:
-            return
-        for view in self._dispatcher.views_of(oid):
-            event = view.see_schema(place, old)
+        """Before the first change since the relation was announced: tell how it differs from what it was.
+
+        Raises GapError when another table has taken its name, and the consumer stops at gaps.
+        """
+        self.fresh.discard(relation.oid)
+        for view in self._dispatcher.views_of(relation.oid):
+            event = view.see_schema(place)
+            if isinstance(event, Gap):
+                event = self._other_table(event)
             if event is not None:
                 yield from self._hand(view.subscription, event)
+
+    def _other_table(self, gap: Gap) -> Gap:
+        gap = replace(gap, last=self._progress.last)
+        if self._on_gap == "stop":
+            raise GapError(f"changes are missing: {gap.reason}. Bring your data up to date and start anew", gap)
+        log.warning("gap", reason=gap.reason, last=str(gap.last))
+        return gap
 
     def prepared(self, end: PreparedEnd) -> Steps:
         """Tell the trusted subscribers of the tables that a prepared transaction changes."""

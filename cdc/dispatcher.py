@@ -77,6 +77,7 @@ class Dispatcher:
         views.sort(key=lambda view: not view.subscription.first)
         for view in views:
             view.alone = len(views) == 1
+            view.remember()
         self._routes[relation.oid] = {
             event: [view for view in views if name in view.subscription.operations] for name, event in _TYPES.items()
         }

@@ -68,7 +68,7 @@ class Loop:
         self._target = target
         self._dispatcher = dispatcher
         self._backoff = backoff
-        self._delivery = Delivery(dispatcher, self.progress)
+        self._delivery = Delivery(dispatcher, self.progress, target.on_gap)
         self._pace = Pace()
         self._house = Housekeeping(self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval)
         self._ticker: Ticker | None = None

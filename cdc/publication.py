@@ -6,7 +6,7 @@ never makes one on its own: `cdc setup` does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ import psycopg
 from psycopg import sql
 
 from cdc.errors import ConfigurationError
+from cdc.sent import EVERY_ROW, Sent
 
-__all__ = ["Publication", "identifiers", "read_publications"]
+__all__ = ["Publication", "identifiers", "read_publications", "sent_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,13 @@ class Publication:
         name: its name.
         operations: what it publishes, of `"insert"`, `"update"`, `"delete"`, `"truncate"`.
         tables: the published tables, as (schema, table).
-        filtered: those of them with a row filter.
+        conditions: the row filters of those that have one.
     """
 
     name: str
     operations: frozenset[str]
     tables: frozenset[tuple[str, str]]
-    filtered: frozenset[tuple[str, str]]
+    conditions: Mapping[tuple[str, str], str]
 
 
 _PUBLICATION = """
@@ -63,10 +64,21 @@ def _publication(connection: psycopg.Connection[Any], name: str, flags: Sequence
     operations = ("insert", "update", "delete", "truncate")
     published = frozenset(operation for operation, on in zip(operations, flags, strict=True) if on)
     # Row filters came with PostgreSQL 15.
-    filtered = "rowfilter IS NOT NULL" if connection.info.server_version >= 150000 else "false"
-    rows = connection.execute(_TABLES.format(filtered), (name,)).fetchall()
+    condition = "rowfilter" if connection.info.server_version >= 150000 else "NULL"
+    rows = connection.execute(_TABLES.format(condition), (name,)).fetchall()
     tables = frozenset((schema, table) for schema, table, _ in rows)
-    return Publication(name, published, tables, frozenset((s, t) for s, t, has_filter in rows if has_filter))
+    return Publication(name, published, tables, {(s, t): condition for s, t, condition in rows if condition})
+
+
+def sent_of(publications: Iterable[Publication], table: tuple[str, str]) -> Sent | None:
+    """What these publications, which are streamed together, send of a table; None when none of them has it."""
+    having = [publication for publication in publications if table in publication.tables]
+    conditions: dict[str, set[str]] = {}
+    for publication in having:
+        for operation in publication.operations:
+            condition = EVERY_ROW if operation == "truncate" else publication.conditions.get(table, EVERY_ROW)
+            conditions.setdefault(operation.upper(), set()).add(condition)
+    return Sent({each: frozenset(found) for each, found in conditions.items()}) if having else None
 
 
 def identifiers(connection: psycopg.Connection[Any], names: Sequence[str]) -> str:

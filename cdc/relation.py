@@ -47,6 +47,7 @@ class Shape:
         text: for each cell of the tuple, what turns its text into a Python object.
         binary: the same for a cell that came in binary form.
         absent: indices of cells that the server does not send in such a tuple (it writes NULL there).
+        types: for each cell of the tuple, the OID of its type.
     """
 
     columns: dict[str, int]
@@ -54,6 +55,7 @@ class Shape:
     text: tuple[Decode, ...]
     binary: tuple[Decode, ...]
     absent: tuple[int, ...]
+    types: tuple[int, ...]
 
     @classmethod
     def of(cls, columns: tuple[Column, ...], shown: Callable[[Column], bool]) -> Shape:
@@ -62,14 +64,15 @@ class Shape:
         readers = {name: (index, columns[index].decode) for name, index in named.items()}
         absent = tuple(index for index, column in enumerate(columns) if not shown(column))
         text = tuple(column.decode for column in columns)
-        return cls(named, readers, text, tuple(column.decode_binary for column in columns), absent)
+        binary = tuple(column.decode_binary for column in columns)
+        return cls(named, readers, text, binary, absent, tuple(column.type_oid for column in columns))
 
     def without(self, hidden: frozenset[str]) -> Shape:
         """The same shape without the columns named in `hidden`; their cells count as not sent."""
         columns = {name: index for name, index in self.columns.items() if name not in hidden}
         readers = {name: reader for name, reader in self.readers.items() if name not in hidden}
         masked = tuple(self.columns[name] for name in hidden if name in self.columns)
-        return Shape(columns, readers, self.text, self.binary, self.absent + masked)
+        return Shape(columns, readers, self.text, self.binary, self.absent + masked, self.types)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,14 +102,18 @@ class Row(Mapping[str, Any]):
         return Row.of_cells(shape, cells)
 
     def filled_from(self, older: Row) -> Row:
-        """This row with each `UNCHANGED` cell taken, by column name, from an older version of it."""
+        """This row with each `UNCHANGED` cell taken, by column name, from an older version of it.
+
+        A column of another type then was rewritten since: what it holds now was not sent.
+        """
         unsent = [(name, index) for name, index in self._shape.columns.items() if self.cells[index] is UNCHANGED]
         if not unsent:
             return self
         cells = list(self.cells)
         for name, index in unsent:
-            if name in older._shape.columns:
-                cells[index] = older.cells[older._shape.columns[name]]
+            known = older._shape.columns.get(name)
+            if known is not None and older._shape.types[known] == self._shape.types[index]:
+                cells[index] = older.cells[known]
         return Row.of_cells(self._shape, cells)
 
     def _split(self) -> Sequence[Cell]:

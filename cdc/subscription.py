@@ -11,7 +11,9 @@ from typing import Any
 from cdc.errors import SubscriptionError
 from cdc.events import Event
 from cdc.lsn import Position
+from cdc.relation import Relation
 from cdc.rls import Subject
+from cdc.sent import Sent
 from cdc.transaction import Place
 
 __all__ = ["OPERATIONS", "Handler", "Subscription", "operations_of"]
@@ -52,7 +54,10 @@ class Subscription:
 
     __slots__ = (
         "_last",
+        "_oid",
         "_on_close",
+        "_seen",
+        "_sent",
         "accept_undecided",
         "asked",
         "closed",
@@ -95,6 +100,12 @@ class Subscription:
         self.denied: str | None = None
         self._last: Place | None = None
         self._on_close = on_close
+        self._oid: int | None = None
+        """OID of the table when the subscription was checked."""
+        self._seen: tuple[Relation, frozenset[str]] | None = None
+        """The table as it was described for the last change, and the columns that the subscriber may not know of."""
+        self._sent: Sent | None = None
+        """What the publications sent of the table when the subscription was checked."""
 
     @property
     def previous(self) -> Position | None:

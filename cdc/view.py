@@ -7,7 +7,7 @@ leaves its view. Undecided never shows anything: it is counted.
 
 from __future__ import annotations
 
-from cdc.events import Effect, Insert, RowChange, Truncate, Update
+from cdc.events import Effect, Gap, Insert, RowChange, Truncate, Update
 from cdc.predicate import Predicate, Verdict, verdict
 from cdc.relation import Relation, Shape
 from cdc.row import Row
@@ -39,6 +39,7 @@ class View:
         predicate: filter and policies together; None sees everything.
         hidden: columns that this subscriber may not read.
         denied: True when it sees nothing at all, TRUNCATE included, for want of the right to select.
+        replaced: whether the catalog had another table under this name when the subscription began.
 
     Attributes:
         alone: whether no other view is on this relation, so that a change needs no copy of its own.
@@ -50,6 +51,7 @@ class View:
         "_plain",
         "_predicate",
         "_relation",
+        "_replaced",
         "_whole",
         "alone",
         "denied",
@@ -63,6 +65,7 @@ class View:
         predicate: Predicate | None = None,
         hidden: frozenset[str] = frozenset(),
         denied: bool = False,
+        replaced: bool = False,
     ) -> None:
         self.subscription = subscription
         self.denied = denied
@@ -71,6 +74,7 @@ class View:
         self._hidden = hidden
         self._relation = relation
         self._predicate = predicate
+        self._replaced = replaced
         self._whole: Shape | None = relation.whole.without(hidden) if hidden else None
         self._identity: Shape | None = relation.identity.without(hidden) if hidden else None
 
@@ -87,16 +91,46 @@ class View:
             seen._previous = subscription.link(event._place)
         return seen
 
-    def see_schema(self, place: Place, old: Relation) -> SchemaChange | None:
-        """The table looks different from the change at `place` on; None when this subscriber may not know of it.
+    def remember(self) -> None:
+        """Note what the subscriber may know of the table, until `see_schema` finds that it looks different.
 
-        Whoever named the operations that he wants asked for nothing else.
+        A column counts as known once it could be read: the catalog, which is newer than the stream, may not have it
+        any more.
         """
-        subscription = self.subscription
-        if subscription.closed or self.denied or subscription.asked:
+        subscription, relation = self.subscription, self._relation
+        if subscription._seen is None and not self._replaced:
+            subscription._seen = (relation, self._unknown)
+        elif subscription._seen is not None and subscription._seen[0] == relation:
+            hidden = (subscription._seen[1], self._unknown)
+            subscription._seen = (relation, hidden[0] & hidden[1])
+
+    def see_schema(self, place: Place) -> SchemaChange | Gap | None:
+        """Whether the table looks different from the change at `place` on, as far as this subscriber may know.
+
+        A `Gap` when another table has its name now. Whoever has seen no row of it yet, or named the operations that
+        he wants, is told nothing else. A cache is told of everything, since it has to clear itself.
+        """
+        subscription, relation = self.subscription, self._relation
+        seen, subscription._seen = subscription._seen, (relation, self._unknown)
+        if subscription.closed:
             return None
-        change = SchemaChange(place, self._relation, old, self._hidden, subscription._last)
+        replaced = self._replaced if seen is None else seen[0].oid != relation.oid
+        if subscription.first:
+            old = relation if seen is None else seen[0]
+            return SchemaChange(place, relation, old) if replaced or old != relation else None
+        if replaced:
+            return Gap(f"another table is called {relation} from here on", previous=subscription.previous)
+        if seen is None or self.denied or subscription.asked or subscription._last is None:
+            return None
+        if seen[0] == relation or (seen[1] and len(seen[1]) == len(seen[0].columns)):
+            return None
+        change = SchemaChange(place, relation, seen[0], self._hidden, seen[1], subscription._last)
         return change if change.is_visible else None
+
+    @property
+    def _unknown(self) -> frozenset[str]:
+        """The columns that this subscriber may not read."""
+        return frozenset(self._relation.whole.columns) if self.denied else self._hidden
 
     def _see_row(self, event: RowChange) -> RowChange | None:
         if self._predicate is None:

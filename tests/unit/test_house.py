@@ -29,6 +29,7 @@ WORDS = {
 }
 MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "rls", "filters", "predicate"}
 ROUTING = {
+    "sent",
     "subscription",
     "view",
     "dispatcher",
@@ -39,7 +40,19 @@ ROUTING = {
     "reconnect",
     "pace",
 }
-POSTGRES = {"connection", "server", "slot", "options", "spool", "state", "publication", "catalog", "rights", "loader"}
+POSTGRES = {
+    "connection",
+    "server",
+    "slot",
+    "options",
+    "spool",
+    "state",
+    "publication",
+    "published",
+    "catalog",
+    "rights",
+    "loader",
+}
 LOOPS = {
     "admission",
     "session",
