@@ -122,7 +122,12 @@ class Admission:
                 return _deny(subscription, relation, str(error))
             if subscription.accept_undecided:
                 return View(subscription, relation, constant(UNKNOWN))
-            raise
+            if subscription.filter is None:
+                raise
+            raise SubscriptionError(
+                f"changes of {relation} cannot be judged as it is described from here: {error}. Take another filter, "
+                "or pass accept_undecided=True to go without the changes that cannot be judged"
+            ) from None
         self._late.discard(subscription)
         return view
 

@@ -66,7 +66,10 @@ SELECT c.oid, n.nspname, c.relname, c.relreplident::text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname = %s AND c.relname = %s
 """
-_NAME_OF = "SELECT c.oid::regclass::text FROM pg_catalog.pg_class c WHERE c.oid = %s"
+_NAME_OF = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = %s
+"""
 _IDENTITY = """
 SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] FROM pg_catalog.pg_index i
 WHERE i.indrelid = %s AND CASE %s WHEN 'i' THEN i.indisreplident WHEN 'd' THEN i.indisprimary ELSE false END
@@ -149,10 +152,9 @@ def oid_of(connection: psycopg.Connection[Any], schema: str, table: str) -> int 
     return None if row is None else int(row[0])
 
 
-def name_of(connection: psycopg.Connection[Any], oid: int) -> str | None:
-    """The name that a table has now; None when it is gone."""
-    row = connection.execute(_NAME_OF, (oid,)).fetchone()
-    return None if row is None else str(row[0])
+def name_of(connection: psycopg.Connection[Any], oid: int) -> tuple[str, str] | None:
+    """Schema and name that a table has now; None when it is gone."""
+    return connection.execute(_NAME_OF, (oid,)).fetchone()
 
 
 def partition_root(connection: psycopg.Connection[Any], schema: str, table: str) -> str | None:

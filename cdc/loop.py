@@ -211,6 +211,10 @@ class Loop:
         if committed.held is None and committed.gid and not stream.is_finished(committed.commit_lsn):
             yield from self._lost_prepared(session, committed.gid)
         self._house.unseen.add(committed.xid)
+        if committed.held is not None:
+            # It is read as the tables were described when it began, and has to be judged that way, too.
+            self._dispatcher.restore(committed.held.relations, session.admission.view)
+            self._delivery.fresh |= committed.held.relations.keys()
         for frames in stream.deliver(committed):
             yield from self._take(session, stream, frames)
             if self.is_stopping:

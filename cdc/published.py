@@ -75,6 +75,6 @@ def _instead(connection: psycopg.Connection[Any], subscription: Subscription) ->
     name = None if subscription._oid is None else name_of(connection, subscription._oid)
     if name is None:
         return "It was dropped: make and publish it again"
-    if name not in (table, f"{schema}.{table}"):
-        return f"It is called {name} now: subscribe to that"
+    if name != (schema, table):
+        return f"It is called {'.'.join(name)} now: subscribe to that"
     return "Publish it again"
