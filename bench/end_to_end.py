@@ -1,66 +1,68 @@
 """How fast does a change get from the slot to a callback, next to pg_recvlogical on the same WAL?
 
 A private PostgreSQL is filled once for each shape of transaction. Then the contestants take turns on copies of one
-slot: pg_recvlogical writing to /dev/null, an undecoded loop on the same connection class, and a consumer whose
-callback reads the key and one more column. Each figure is the median of the rounds; ratios are rows per second
-divided by pg_recvlogical's in the same run, so they can be compared between machines. `--json` prints one flat
-object last.
+slot, with the options that the consumer asks for: pg_recvlogical writing to /dev/null, an undecoded loop on the
+same connection class, a consumer whose callback reads the key and one more column, and one whose callback reads every
+cell. Ratios are rows per second divided by pg_recvlogical's in the same run.
+
+The clock of each begins before it connects (or its process starts) and ends when it has the last row: when
+pg_recvlogical exits at its --endpos, when the handler was called with the last row. What that costs without any row
+is a figure of its own, and is not taken off.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
+import asyncio
 import select
-import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 
+import contest
 import psycopg
+import wal
 
 import cdc
 from cdc.connection import ReplicationConnection
 from cdc.testing import Sandbox
 
-SHAPES = {"1": 1, "10": 10, "100": 100, "10000": 10_000}
-TABLE = """
-CREATE TABLE wells (id bigint PRIMARY KEY, name text, project_id uuid, depth numeric, created_at timestamptz);
-CREATE PUBLICATION wells FOR TABLE wells;
-"""
-FILL = """
-DO $$ BEGIN FOR t IN 0 .. %(transactions)s - 1 LOOP
-    INSERT INTO wells SELECT t * %(size)s + n, 'well ' || n, '8fac0a3e-8a52-4c41-9ddb-2d6d6d3a1b11', n + 0.25, now()
-        FROM generate_series(1, %(size)s) n;
-    COMMIT;
-END LOOP; END $$
-"""
-MIXED = """
-DO $$ BEGIN FOR t IN 0 .. %(transactions)s - 1 LOOP
-    INSERT INTO wells SELECT t * 40 + n, 'well ' || n, '8fac0a3e-8a52-4c41-9ddb-2d6d6d3a1b11', n + 0.25, now()
-        FROM generate_series(1, 40) n;
-    UPDATE wells SET depth = depth + 1 WHERE id BETWEEN t * 40 + 1 AND t * 40 + 40;
-    DELETE FROM wells WHERE id BETWEEN t * 40 + 1 AND t * 40 + 20;
-    COMMIT;
-END LOOP; END $$
-"""
+SHAPES = (*wal.SIZES, "mixed")
+ASYNC_SHAPES = ("1", "100")
+TARGETS = {f"consumer_{shape}_ratio": contest.Target(0.85) for shape in SHAPES}
+TARGETS |= {f"consumer_all_{shape}_ratio": contest.Target(0.35) for shape in SHAPES}
 
 
-def recvlogical(server: Sandbox, dsn: str, slot: str, end: str, rows: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a contestant has to read."""
+
+    server: Sandbox
+    dsn: str
+    asked: dict[str, str]
+    end: str
+    rows: int
+
+
+def recvlogical(task: Task, slot: str) -> float:
     """PostgreSQL's own client, which decodes nothing."""
-    command = [server.command("pg_recvlogical"), "-d", dsn, "--slot", slot, "--start", "-f", "/dev/null", "--no-loop"]
-    options = ["-o", "proto_version=1", "-o", "publication_names=wells", "--endpos", end, "--fsync-interval", "0"]
-    subprocess.run([*map(str, command), *options], check=True, env=server.environment, capture_output=True)
+    command = [task.server.command("pg_recvlogical"), "-d", task.dsn, "--slot", slot, "--start", "-f", "/dev/null"]
+    asked = [part for name, value in task.asked.items() for part in ("-o", f"{name}={value.strip(chr(34))}")]
+    more = ["--no-loop", "--endpos", task.end, "--fsync-interval", "0"]
+    begun = time.perf_counter()
+    subprocess.run([*map(str, command), *asked, *more], check=True, env=task.server.environment, capture_output=True)
+    return time.perf_counter() - begun
 
 
-def undecoded(server: Sandbox, dsn: str, slot: str, end: str, rows: int) -> None:
+def undecoded(task: Task, slot: str) -> float:
     """Take every frame and look at its first bytes only."""
-    connection = ReplicationConnection(dsn)
-    connection.start(f"START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names '\"wells\"')")
+    begun = time.perf_counter()
+    connection = ReplicationConnection(task.dsn)
+    connection.start(wal.start_command(slot, task.asked))
     seen = 0
-    while seen < rows:
+    while seen < task.rows:
         frames = connection.frames(256)
         if not frames:
             connection.read()
@@ -68,102 +70,133 @@ def undecoded(server: Sandbox, dsn: str, slot: str, end: str, rows: int) -> None
         seen += sum(1 for frame in frames if frame[0] == 0x77 and frame[25] in b"IUD")
         if not frames:
             select.select([connection.fileno()], [], [], 1)
+    taken = time.perf_counter() - begun
     connection.close()
+    return taken
 
 
-def consumer(server: Sandbox, dsn: str, slot: str, end: str, rows: int) -> None:
-    """The whole path, to a callback that reads the key and one more column."""
-    seen = 0
+class Counted:
+    """Handlers that read, count, and take the time of the last row."""
 
-    def handler(event: cdc.Change) -> None:
-        nonlocal seen
-        seen += 1
-        row = event.new or event.old
-        row["id"], row.get("depth")
+    def __init__(self, rows: int) -> None:
+        self.left = rows
+        self.ended = 0.0
+        self.done = threading.Event()
 
-    with cdc.Consumer(dsn, slot=slot, state=None) as each:
-        each.subscribe("wells", handler)
+    def two(self, event: cdc.Change) -> None:
+        """Read the key and one more column; a deleted row has its key only."""
+        new = event.new
+        if new is None:
+            event.old["id"]
+        else:
+            new["id"]
+            new["depth"]
+        self.left -= 1
+        if not self.left:
+            self.finish()
+
+    def all(self, event: cdc.Change) -> None:
+        """Read every cell."""
+        new = event.new
+        dict(event.old if new is None else new)
+        self.left -= 1
+        if not self.left:
+            self.finish()
+
+    def finish(self) -> None:
+        self.ended = time.perf_counter()
+        self.done.set()
+
+
+def consumer(handler: str, task: Task, slot: str) -> float:
+    """The whole path, on the consumer's own thread."""
+    counted = Counted(task.rows)
+    begun = time.perf_counter()
+    with cdc.Consumer(task.dsn, slot=slot, state=None) as each:
+        each.subscribe("wells", getattr(counted, handler))
         each.start()
-        each.wait_for(end, timeout=600)
-    assert seen == rows, f"{seen} of {rows} rows arrived"
+        if task.rows == 0:
+            each.wait_for(task.end, timeout=60)
+            return time.perf_counter() - begun
+        if not counted.done.wait(600):
+            raise SystemExit(f"{counted.left} rows have not arrived")
+    return counted.ended - begun
 
 
-CONTESTANTS: dict[str, Callable[[Sandbox, str, str, str, int], None]] = {
+def consumer_async(task: Task, slot: str) -> float:
+    """The whole path in an event loop, to the handler of `consumer`."""
+    return asyncio.run(_consume(task, slot))
+
+
+async def _consume(task: Task, slot: str) -> float:
+    counted = Counted(task.rows)
+    begun = time.perf_counter()
+    async with cdc.AsyncConsumer(task.dsn, slot=slot, state=None) as each:
+        await each.subscribe("wells", counted.two)
+        await each.start()
+        await each.wait_for(task.end, timeout=600)
+        if task.rows == 0:
+            return time.perf_counter() - begun
+    return counted.ended - begun
+
+
+CONTESTANTS: dict[str, Callable[[Task, str], float]] = {
     "recvlogical": recvlogical,
     "undecoded": undecoded,
-    "consumer": consumer,
+    "consumer": partial(consumer, "two"),
+    "consumer_all": partial(consumer, "all"),
 }
 
 
-def measure(server: Sandbox, shape: str, rows: int, rounds: int) -> dict[str, float]:
-    """Median rows per second of each contestant on one shape of transactions."""
-    dsn = server.create_database()
-    with psycopg.connect(dsn, autocommit=True) as db:
-        db.execute(TABLE)
-        db.execute("SELECT pg_create_logical_replication_slot('origin', 'pgoutput')")
-        fill(db, shape, rows)
-        end = str(cdc.current_lsn(db))
-        counted = db.execute(
-            "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('origin', NULL, NULL, 'proto_version', '1', "
-            "'publication_names', 'wells') WHERE get_byte(data, 0) IN (73, 85, 68)"
-        ).fetchone()
-        assert counted is not None
-        times: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-        for _ in range(rounds):
-            for name, run in CONTESTANTS.items():
-                db.execute("SELECT pg_copy_logical_replication_slot('origin', 'turn')")
-                begun = time.perf_counter()
-                run(server, dsn, "turn", end, counted[0])
-                times[name].append(time.perf_counter() - begun)
-                drop(db)
-        db.execute("SELECT pg_drop_replication_slot('origin')")
-    return {name: counted[0] / statistics.median(taken) for name, taken in times.items()}
+def turns(
+    db: psycopg.Connection, task: Task, names: list[str], origin: str = "origin"
+) -> dict[str, Callable[[], float]]:
+    """What each contestant does in its turn."""
+
+    def one(run: Callable[[Task, str], float]) -> float:
+        with wal.turn(db, origin) as slot:
+            return run(task, slot)
+
+    contestants = CONTESTANTS | {"consumer_async": consumer_async}
+    return {name: partial(one, contestants[name]) for name in names}
 
 
-def fill(db: psycopg.Connection, shape: str, rows: int) -> None:
-    size = SHAPES.get(shape)
-    if size is None:
-        db.execute(MIXED % {"transactions": max(1, rows // 100)})
-    else:
-        db.execute(FILL % {"transactions": max(1, rows // size), "size": size})
+def measure(server: Sandbox, shape: str, rows: int, rounds: int) -> contest.Figures:
+    """The figures of one shape of transactions."""
+    names = [*CONTESTANTS, *(["consumer_async"] if shape in ASYNC_SHAPES else [])]
+    with wal.recorded(server, shape, rows) as (db, dsn, written):
+        task = Task(server, dsn, wal.consumers_options(db, dsn), str(cdc.current_lsn(db)), written)
+        taken = contest.median(contest.take_turns(turns(db, task, names), rounds))
+    figures: contest.Figures = {}
+    for name, seconds in taken.items():
+        figures[f"{name}_{shape}_rows_per_second"] = contest.short(written / seconds)
+        if name != "recvlogical":
+            figures[f"{name}_{shape}_ratio"] = round(taken["recvlogical"] / seconds, 3)
+    return figures
 
 
-def drop(db: psycopg.Connection) -> None:
-    """Drop the copy; its walsender may need a moment to end."""
-    for _ in range(200):
-        try:
-            db.execute("SELECT pg_drop_replication_slot('turn')")
-            return
-        except psycopg.errors.ObjectInUse:
-            time.sleep(0.02)
-    raise SystemExit("the slot is still in use")
+def startup(server: Sandbox, rounds: int) -> contest.Figures:
+    """What connecting costs each contestant: a run to an end before which there is no row."""
+    names = [name for name in CONTESTANTS if name not in ("undecoded", "consumer_all")] + ["consumer_async"]
+    with wal.recorded(server, "1", 1) as (db, dsn, _):
+        asked = wal.consumers_options(db, dsn)
+        db.execute("SELECT pg_create_logical_replication_slot('behind', 'pgoutput')")
+        db.execute("CREATE TABLE nothing ()")
+        task = Task(server, dsn, asked, str(cdc.current_lsn(db)), 0)
+        taken = contest.median(contest.take_turns(turns(db, task, names, "behind"), rounds))
+        wal.drop(db, "behind")
+    return {f"{name}_startup_seconds": contest.short(seconds) for name, seconds in taken.items()}
 
 
 def main() -> None:
-    """Run every shape and print one table, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000, help="changed rows of each shape (default 100000)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default 5)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    options = parser.parse_args()
-    figures: dict[str, object] = {"rows": options.rows, "rounds": options.rounds, "python": platform.python_version()}
+    """Run every shape; print one table, and one JSON object if asked."""
+    parser = contest.options(__doc__ or "", rows=300_000, rows_help="changed rows of each shape")
+    chosen = parser.parse_args()
     with Sandbox(settings={"max_replication_slots": 20}) as server:
-        figures["postgresql"] = server.version
-        print(f"{'rows a transaction':>20} {'pg_recvlogical':>16} {'undecoded':>16} {'consumer':>16} {'ratio':>7}")
-        for shape in (*SHAPES, "mixed"):
-            rates = measure(server, shape, options.rows, options.rounds)
-            ratio = rates["consumer"] / rates["recvlogical"]
-            figures |= {f"{name}_{shape}_rows_per_second": round(rate) for name, rate in rates.items()}
-            figures |= {f"consumer_{shape}_ratio": round(ratio, 3)}
-            figures |= {f"undecoded_{shape}_ratio": round(rates["undecoded"] / rates["recvlogical"], 3)}
-            print(
-                f"{shape:>20} {rates['recvlogical']:>14,.0f}/s {rates['undecoded']:>14,.0f}/s "
-                f"{rates['consumer']:>14,.0f}/s {ratio:>7.2f}"
-            )
-    path = Path(__file__).parent / "results" / "end_to_end.json"
-    path.write_text(json.dumps(figures, indent=1) + "\n")
-    if options.json:
-        print(json.dumps(figures))
+        figures = contest.circumstances(server.version) | startup(server, chosen.rounds)
+        for shape in SHAPES:
+            figures |= measure(server, shape, chosen.rows, chosen.rounds)
+    contest.finish(__file__, chosen, parser, figures, TARGETS)
 
 
 if __name__ == "__main__":
