@@ -1,0 +1,57 @@
+"""Messages of a real server, held in memory, and the library's inner path without a server.
+
+pg_logical_slot_peek_binary_changes gives what a walsender would send. The frames are what a connection would
+hand out: memoryviews of XLogData. This file alone knows how the inner path is put together.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+
+import psycopg
+
+from cdc.dispatcher import Dispatcher
+from cdc.lsn import Lsn
+from cdc.pgoutput import RelationMessage
+from cdc.relation import Relation
+from cdc.stream import Stream, describe
+from cdc.subscription import Subscription
+from cdc.values import Types
+from cdc.view import View
+
+_HEADER = struct.Struct(">cQQq").pack
+
+
+def messages(db: psycopg.Connection, slot: str = "origin", **asked: str) -> list[tuple[int, bytes]]:
+    """LSN and bytes of each message behind the slot, which does not move."""
+    pairs = {"proto_version": "1", "publication_names": "wells", "messages": "true"} | asked
+    listed = [text for pair in pairs.items() for text in pair]
+    rows = db.execute(
+        "SELECT lsn - '0/0', data FROM pg_logical_slot_peek_binary_changes(%s, NULL, NULL, VARIADIC %s)",
+        [slot, listed],
+        binary=True,
+    ).fetchall()
+    return [(int(lsn), bytes(data)) for lsn, data in rows]
+
+
+def frames(captured: Sequence[tuple[int, bytes]]) -> list[memoryview]:
+    """The same messages as the frames of a connection."""
+    return [memoryview(_HEADER(b"w", lsn, lsn, 0) + data) for lsn, data in captured]
+
+
+class Path:
+    """A stream and a dispatcher with one subscription, as the loop holds them."""
+
+    def __init__(self, handler: Callable[[object], object]) -> None:
+        self.stream = Stream("bench", Lsn(0), None, 10.0)
+        self.dispatcher = Dispatcher()
+        self.dispatcher.add(Subscription("public", "wells", handler))
+        self.dispatcher.activate(View)
+
+    def define(self, message: RelationMessage) -> Relation:
+        """What the loop does with a Relation message."""
+        relation = describe(message, Types(), ["id"])
+        self.stream.define(relation)
+        self.dispatcher.define(relation, View)
+        return relation
