@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from rich import box
@@ -35,7 +35,8 @@ UNITS = {
 """Endings of names and the units they stand for; the first that fits counts."""
 
 T = TypeVar("T")
-Figures = dict[str, float | int | str]
+Figures = dict[str, float | int | str | None]
+"""Figures by name; a ratio that cannot be had is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +121,32 @@ def new_table(title: str) -> Table:
     return table
 
 
-def add_rows(table: Table, script: str, figures: Mapping[str, object], targets: Mapping[str, Target]) -> None:
+def add_rows(table: Table, script: str, figures: Mapping[str, Any], targets: Mapping[str, Target]) -> None:
     """A line for each figure; a ratio stands beside the figure of the same name."""
-    beside = set()
     for name, figure in figures.items():
         ending = next((ending for ending in UNITS if name.endswith(ending)), None)
-        if ending is None or isinstance(figure, str) or name in beside:
+        if ending is None or (ending == "_ratio" and _owner(name, figures)):
             continue
         what = name.removesuffix(ending)
-        ratio = what + "_ratio"
-        if ending != "_ratio" and ratio in figures:
-            beside.add(ratio)
-        own = figure if ending == "_ratio" else figures.get(ratio)
-        target = targets.get(ratio) or targets.get(name)
-        judged = own if ratio in targets else figure
+        ratio = f"{what}_ratio"
+        judged = name if ending == "_ratio" or name in targets else ratio
+        target = targets.get(judged)
         table.add_row(
             script,
             what.replace("_", " "),
             "" if ending == "_ratio" else f"{figure:,}",
             UNITS[ending],
-            "" if own is None else f"{own:.2f}",
+            f"{figures[ratio]:.2f}" if figures.get(ratio) is not None else "none" if ratio in figures else "",
             "" if target is None else str(target),
-            "" if target is None else ("yes" if target.is_met(float(judged)) else "NO"),  # type: ignore[arg-type]
+            "" if target is None else _met(target, figures.get(judged)),
         )
+
+
+def _owner(ratio: str, figures: Mapping[str, Any]) -> bool:
+    """Whether a figure of the same name stands beside the ratio."""
+    what = ratio.removesuffix("_ratio")
+    return any(what + ending in figures for ending in UNITS if ending != "_ratio")
+
+
+def _met(target: Target, figure: float | None) -> str:
+    return "yes" if figure is not None and target.is_met(figure) else "NO"
