@@ -140,6 +140,8 @@ def add_rows(table: Table, script: str, figures: Mapping[str, Any], targets: Map
             "" if target is None else str(target),
             "" if target is None else _met(target, figures.get(judged)),
         )
+    for name in targets.keys() - figures.keys():
+        table.add_row(script, name.replace("_", " "), "not measured", "", "", str(targets[name]), "NO")
 
 
 def _owner(ratio: str, figures: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ CREATE TABLE wells (id bigint PRIMARY KEY, name text, project_id uuid, depth num
 CREATE PUBLICATION wells FOR TABLE wells;
 """
 SIZES = {"1": 1, "10": 10, "100": 100, "10000": 10_000}
-"""Shapes by name: rows of a transaction. The shape "mixed" has 40 inserts, 40 updates and 20 deletes in each."""
+"""Shapes by name: rows of a transaction. "mixed" has 40 inserts, 40 updates and 20 deletes in each, "one" all rows."""
 
 _ROWS = "SELECT {first} + n, 'well ' || n, '8fac0a3e-8a52-4c41-9ddb-2d6d6d3a1b11', n + 0.25, now()"
 _FILL = f"""
@@ -38,7 +38,7 @@ END LOOP; END $$
 
 def fill(db: psycopg.Connection, shape: str, rows: int) -> int:
     """Write about `rows` changes in transactions of one shape; returns how many there are."""
-    size = 100 if shape == "mixed" else SIZES[shape]
+    size = {"mixed": 100, "one": rows}.get(shape) or SIZES[shape]
     transactions = max(1, rows // size)
     db.execute((_MIXED if shape == "mixed" else _FILL).format(transactions=transactions, size=size))
     return transactions * size
