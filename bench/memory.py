@@ -133,7 +133,10 @@ def contestants(server: Sandbox, db: psycopg.Connection, dsn: str, rows: int) ->
     end = str(cdc.current_lsn(db))
     found: dict[str, Callable[[], Outcome]] = {}
     for mode in modes():
-        task = end_to_end.Task(server, dsn, wal.consumers_options(db, dsn, **settings(mode)), end, rows)
+        asked = wal.consumers_options(db, dsn, **settings(mode))
+        if (asked.get("streaming", "off") == "off") is not (mode == "off"):
+            raise SystemExit(f"the consumer with streaming={mode!r} asked the server for {asked}")
+        task = end_to_end.Task(server, dsn, asked, end, rows)
         found[f"recvlogical_{mode}"] = partial(in_turn, db, partial(recvlogical, task))
         found[mode] = partial(in_turn, db, partial(run, dsn, mode, rows))
     return found
