@@ -39,7 +39,7 @@ check: $(STAMP)
 	$(BIN)/python -m tests.matrix $(VERSIONS)
 
 bench: $(STAMP)
-	$(BIN)/python bench/end_to_end.py
+	$(BIN)/python bench/run.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # Frames of PostgreSQL 14 to 18 for the unit tests; VERSIONS="17 18" records these only.
 record: $(STAMP)

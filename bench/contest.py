@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +106,17 @@ def finish(
     figures = {"rows": chosen.rows, "rounds": chosen.rounds} | figures
     table = new_table(name.replace("_", " "))
     add_rows(table, name, figures, targets)
-    Console(width=None if os.isatty(1) else 120).print(table)
+    console().print(table)
     if chosen.rows >= parser.get_default("rows") and chosen.rounds >= parser.get_default("rounds"):
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
     if chosen.json:
         print(json.dumps(figures), flush=True)
+
+
+def console() -> Console:
+    """The terminal; a file gets lines wide enough for the table."""
+    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 def new_table(title: str) -> Table:
@@ -148,6 +154,11 @@ def _owner(ratio: str, figures: Mapping[str, Any]) -> bool:
     """Whether a figure of the same name stands beside the ratio."""
     what = ratio.removesuffix("_ratio")
     return any(what + ending in figures for ending in UNITS if ending != "_ratio")
+
+
+def missed(figures: Mapping[str, Any], targets: Mapping[str, Target]) -> int:
+    """How many targets were not reached; one that was not measured was not reached."""
+    return sum(1 for name, target in targets.items() if _met(target, figures.get(name)) != "yes")
 
 
 def _met(target: Target, figure: float | None) -> str:

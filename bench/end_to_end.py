@@ -31,6 +31,7 @@ from cdc.testing import Sandbox
 
 SHAPES = (*wal.SIZES, "mixed")
 ASYNC_SHAPES = ("1", "100")
+ROWS = 300_000
 TARGETS = {f"consumer_{shape}_ratio": contest.Target(0.85) for shape in SHAPES}
 TARGETS |= {f"consumer_all_{shape}_ratio": contest.Target(0.35) for shape in SHAPES}
 
@@ -190,7 +191,7 @@ def startup(server: Sandbox, rounds: int) -> contest.Figures:
 
 def main() -> None:
     """Run every shape; print one table, and one JSON object if asked."""
-    parser = contest.options(__doc__ or "", rows=300_000, rows_help="changed rows of each shape")
+    parser = contest.options(__doc__ or "", rows=ROWS, rows_help="changed rows of each shape")
     chosen = parser.parse_args()
     with Sandbox(settings={"max_replication_slots": 20}) as server:
         figures = contest.circumstances(server.version) | startup(server, chosen.rounds)

@@ -36,6 +36,7 @@ RATES = {200: 5, 2000: 1}
 WARM_UP = 20
 """Transactions that are written first and not counted."""
 KINDS = ("consumer", "consumer_async")
+ROWS = 5000
 TARGETS = {f"{kind}_{rate}_p50_ratio": contest.Target(1.5, at_most=True) for kind in KINDS for rate in RATES}
 
 
@@ -255,7 +256,7 @@ def main() -> None:
     """Run every pace; print one table, and one JSON object if asked."""
     if sys.argv[1:2] == ["--writer"]:
         return writer(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
-    parser = contest.options(__doc__ or "", rows=5000, rows_help="transactions a turn at the quickest pace")
+    parser = contest.options(__doc__ or "", rows=ROWS, rows_help="transactions a turn at the quickest pace")
     chosen = parser.parse_args()
     with Sandbox(settings={"max_replication_slots": 20}) as server:
         figures = contest.circumstances(server.version)

@@ -34,6 +34,7 @@ from cdc.testing import Sandbox
 
 MODES = ("off", "on")
 Outcome = dict[str, float | None]
+ROWS = 1_000_000
 TARGETS = {f"streaming_{mode}_peak_mebibytes": contest.Target(64, at_most=True) for mode in MODES}
 
 
@@ -168,7 +169,7 @@ def main() -> None:
     """Read the transaction in each mode; print one table, and one JSON object if asked."""
     if sys.argv[1:2] == ["--child"]:
         return child(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))
-    parser = contest.options(__doc__ or "", rows=1_000_000, rows_help="rows of the transaction")
+    parser = contest.options(__doc__ or "", rows=ROWS, rows_help="rows of the transaction")
     chosen = parser.parse_args()
     # The server streams what does not fit here; with its default a small transaction would not be streamed.
     memory = "64MB" if chosen.rows >= parser.get_default("rows") else "64kB"

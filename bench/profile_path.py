@@ -22,6 +22,7 @@ from cdc.events import RowChange
 from cdc.pgoutput import RelationMessage
 from cdc.testing import Sandbox
 
+ROWS = 100_000
 TARGETS: dict[str, contest.Target] = {}
 Frames = list[memoryview]
 
@@ -152,7 +153,7 @@ def taken(dsn: str, slot: str, asked: dict[str, str], rows: int) -> tuple[float,
 
 def main() -> None:
     """Print the stages, or one JSON object."""
-    parser = contest.options(__doc__ or "", rows=100_000)
+    parser = contest.options(__doc__ or "", rows=ROWS)
     parser.add_argument("--shape", choices=[*wal.SIZES, "mixed"], default="100", help="transactions (default 100)")
     chosen = parser.parse_args()
     with Sandbox() as server, wal.recorded(server, chosen.shape, chosen.rows) as (db, dsn, rows):
