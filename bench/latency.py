@@ -129,10 +129,12 @@ def undecoded(task: Task, slot: str) -> Turn:
             connection.read()
             noted.frames(connection.frames(256))
 
-    thread = threading.Thread(target=loop)
+    thread = threading.Thread(target=loop, daemon=True)
     thread.start()
     written = write(task)
-    thread.join()
+    thread.join(60)
+    if noted.left:
+        raise SystemExit(f"{noted.left} rows have not arrived")
     connection.close()
     return turn_of(task, noted, written)
 
