@@ -62,6 +62,27 @@ Step = Wait | Call | Await | Breathe | Nap
 Steps = Generator[Step, Any, None]
 
 
+_TURN = 0.001
+"""Seconds after which others in the event loop get their turn."""
+
+
+class _Watch:
+    """Which of some sockets are readable; kept as long as the sockets are the same."""
+
+    def __init__(self, sockets: Sequence[int] = ()) -> None:
+        self.sockets = sockets
+        self._poll = select.poll()
+        for descriptor in sockets:
+            self._poll.register(descriptor, select.POLLIN)
+
+    def readable(self, timeout: float = 0) -> list[int]:
+        """Those that are readable, or not open, after `timeout` seconds at most.
+
+        poll(2) is told the numbers at every call, so it does not matter whether a number is another socket by now.
+        """
+        return [descriptor for descriptor, _ in self._poll.poll(math.ceil(timeout * 1000))]
+
+
 class BlockingWaiter:
     """Performs the steps on the calling thread."""
 
@@ -69,6 +90,7 @@ class BlockingWaiter:
         self._here, self._there = socket.socketpair()
         self._here.setblocking(False)
         self._there.setblocking(False)
+        self._watch = _Watch()
 
     def wake(self) -> None:
         """End a wait that is under way, from any thread."""
@@ -115,11 +137,11 @@ class BlockingWaiter:
         return None
 
     def _wait(self, step: Wait) -> None:
-        poll = select.poll()
         own = self._here.fileno()
-        for descriptor in (own, *step.sockets):
-            poll.register(descriptor, select.POLLIN)
-        if any(descriptor == own for descriptor, _ in poll.poll(math.ceil(step.timeout * 1000))):
+        wanted = (own, *step.sockets)
+        if wanted != self._watch.sockets:
+            self._watch = _Watch(wanted)
+        if own in self._watch.readable(step.timeout):
             with suppress(BlockingIOError):
                 while self._here.recv(4096):
                     pass
@@ -133,11 +155,20 @@ def _close(awaitable: Awaitable[Any]) -> None:
 
 
 class AsyncWaiter:
-    """Performs the steps in a task of the running event loop."""
+    """Performs the steps in a task of the running event loop.
+
+    The event loop's readers and the timer stay from one wait to the next, as making them anew costs more than a
+    change does.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
+        self._waits = False
+        self._watch = _Watch()
+        self._readers: set[int] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._turn_at = 0.0
         # Of its own: loads of caches may fill the event loop's threads.
         self._thread = ThreadPoolExecutor(1, "cdc-calls")
 
@@ -161,26 +192,76 @@ class AsyncWaiter:
             return
 
     def close(self) -> None:
-        """Give back the thread."""
+        """Give back the readers, the timer and the thread."""
+        self._read(())
+        if self._timer is not None:
+            self._timer.cancel()
         self._thread.shutdown(wait=False)
 
     async def _perform(self, step: Step) -> Any:
         if isinstance(step, Wait):
             return await self._wait(step)
+        if isinstance(step, Breathe):
+            return await self._breathe()
         if isinstance(step, Call):
+            # It may close a socket and open one of the same number.
+            self._read(())
             return await self._loop.run_in_executor(self._thread, step.function, *step.arguments)
         if isinstance(step, Await):
             return await step.awaitable
-        return await asyncio.sleep(step.seconds if isinstance(step, Nap) else 0)
+        return await asyncio.sleep(step.seconds)
+
+    async def _breathe(self) -> None:
+        """Let others have a turn, unless they just had one."""
+        if self._loop.time() - self._turn_at >= _TURN:
+            await asyncio.sleep(0)
+            self._turn_at = self._loop.time()
 
     async def _wait(self, step: Wait) -> None:
-        for descriptor in step.sockets:
-            self._loop.add_reader(descriptor, self._woken.set)
-        timer = self._loop.call_later(step.timeout, self._woken.set)
+        if step.sockets != self._watch.sockets:
+            self._watch = _Watch(step.sockets)
+        self._read(step.sockets)
+        self._wake_by(self._loop.time() + step.timeout)
+        self._waits = True
         try:
             await self._woken.wait()
         finally:
-            timer.cancel()
-            for descriptor in step.sockets:
-                self._loop.remove_reader(descriptor)
+            self._waits = False
             self._woken.clear()
+            self._turn_at = self._loop.time()
+
+    def _read(self, sockets: Sequence[int]) -> None:
+        """Have a reader for each of these sockets, and no other."""
+        for descriptor in self._readers.difference(sockets):
+            self._loop.remove_reader(descriptor)
+            self._readers.remove(descriptor)
+        for descriptor in sockets:
+            if descriptor not in self._readers:
+                self._loop.add_reader(descriptor, self._readable, descriptor)
+                self._readers.add(descriptor)
+
+    def _readable(self, descriptor: int) -> None:
+        """The event loop calls it in each of its rounds for as long as the socket is readable.
+
+        In the round in which the task reads the socket, that is once too often: hence the look. And it must not go on
+        while nobody waits, as when a handler awaits something: then the next wait adds the reader again.
+        """
+        if descriptor not in self._watch.readable():
+            return
+        if self._waits:
+            self._woken.set()
+        else:
+            self._loop.remove_reader(descriptor)
+            self._readers.remove(descriptor)
+
+    def _wake_by(self, deadline: float) -> None:
+        """Have a timer that ends the wait at the deadline or, as it may be of a former wait, before."""
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._time_over)
+
+    def _time_over(self) -> None:
+        self._timer = None
+        self._woken.set()
