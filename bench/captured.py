@@ -6,19 +6,27 @@ hand out: memoryviews of XLogData. This file alone knows how the inner path is p
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import psycopg
 
 from cdc.dispatcher import Dispatcher
+from cdc.loop import Loop
 from cdc.lsn import Lsn
-from cdc.pgoutput import RelationMessage
+from cdc.options import Options
+from cdc.pgoutput import RelationMessage, describe
+from cdc.reconnect import Backoff
 from cdc.relation import Relation
-from cdc.stream import Stream, describe
+from cdc.session import Session, Target
+from cdc.spool import MemoryOrFile
+from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.values import Types
 from cdc.view import View
+from cdc.waiting import Call
 
 _HEADER = struct.Struct(">cQQq").pack
 
@@ -44,7 +52,7 @@ class Path:
     """A stream and a dispatcher with one subscription, as the loop holds them."""
 
     def __init__(self, handler: Callable[[object], object]) -> None:
-        self.stream = Stream("bench", Lsn(0), None, 10.0)
+        self.stream = Stream("bench", Lsn(0), None, 10.0, MemoryOrFile(1 << 20))
         self.dispatcher = Dispatcher()
         self.dispatcher.add(Subscription("public", "wells", handler))
         self.dispatcher.activate(View)
@@ -55,3 +63,36 @@ class Path:
         self.stream.define(relation)
         self.dispatcher.define(relation, View)
         return relation
+
+
+class _Admission:
+    """What the loop asks a session for when a Relation message comes."""
+
+    view = View
+
+    def relation(self, message: RelationMessage, roles: set[str]) -> Relation:
+        return describe(message, Types(), ["id"])
+
+
+class _Session:
+    admission = _Admission()
+
+
+class RealPath(Path):
+    """The loop's own path, from a frame to the handler, without its duties, which run by the clock."""
+
+    def __init__(self, handler: Callable[[object], object]) -> None:
+        super().__init__(handler)
+        self._loop = Loop(Target("", ("wells",), None, None, "stop", Options(), {}), self.dispatcher, Backoff(), 5.0)
+        self._loop._house.late_at = math.inf
+
+    def take(self, frames: Sequence[memoryview]) -> None:
+        """Let the handler have what the frames hold."""
+        steps = self._loop._take(cast("Session", _Session), self.stream, frames)
+        outcome: Any = None
+        try:
+            while True:
+                step = steps.send(outcome)
+                outcome = step.function(*step.arguments) if isinstance(step, Call) else None
+        except StopIteration:
+            return
