@@ -1,9 +1,10 @@
-"""How many messages a second does the decoder take, and rows the stream, when all of them are in memory already?
+"""How many messages a second of processor time do the decoder and the stream take, when all are in memory already?
 
-A private PostgreSQL makes every kind of message, once with text cells and once with binary ones. `…_decoded` is the
-decoder alone. `…_untouched` is the way of a frame through the stream to an event that nobody reads, `…_key` one whose
-key is read, `…_all` one whose every cell becomes a Python object. An update or delete is named after its old
-row: `k` the key only, `o` the whole old row, none at all.
+A private PostgreSQL makes the messages, once with text cells and once with binary ones. Two paths take them:
+`decoder_…` is `cdc.pgoutput.Decoder`, for those who have messages from elsewhere, which splits every row;
+`stream_…` is the consumer's own, from a frame to an event. `…_untouched` means that nobody reads the row, `…_key` that
+its key is read, `…_all` that every cell becomes a Python object. An update or delete is named after its old row:
+`k` the key only, `o` the whole old row, none at all.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import contest
 import psycopg
 import wal
 
-import cdc
 from cdc import pgoutput
 from cdc.testing import Sandbox
 
@@ -39,13 +39,15 @@ UPDATE whole SET depth = depth + 1;
 DELETE FROM wells;
 DELETE FROM whole;
 TRUNCATE wells, whole;
+SELECT pg_logical_emit_message(true, 'bench', 'a message')
 """
+CONTROLS = ("begin", "commit", "relation", "truncate", "message")
 CHANGED = ("insert", "update", "update_k", "update_o", "delete_k", "delete_o")
 
 
 def kind(message: bytes) -> str | None:
     """What a message is called here."""
-    names = {b"B": "begin", b"C": "commit", b"R": "relation", b"T": "truncate", b"I": "insert"}
+    names = {b"B": "begin", b"C": "commit", b"R": "relation", b"T": "truncate", b"M": "message", b"I": "insert"}
     if message[:1] in (b"U", b"D"):
         name = "update" if message[:1] == b"U" else "delete"
         return name if message[5:6] == b"N" else f"{name}_{chr(message[5]).lower()}"
@@ -65,78 +67,75 @@ def chosen_of(messages: Messages, name: str, count: int) -> Messages:
 # What is timed.
 
 
-def decoder() -> Callable[[bytes], object]:
-    """The decoder's only entry."""
-    made = getattr(pgoutput, "Decoder", None)
-    return pgoutput.decode if made is None else made().decode
-
-
-def decoded(messages: Sequence[bytes]) -> float:
-    gc.collect()
-    decode = decoder()
-    begun = time.perf_counter()
-    for message in messages:
-        decode(message)
-    return time.perf_counter() - begun
-
-
-def untouched(event: cdc.Change) -> None:
+def untouched(rows: Sequence[Any]) -> None:
     """What nobody reads."""
 
 
-def key(event: cdc.Change) -> None:
-    new: Any = event.new
-    (event.old if new is None else new)["id"]
+def key(rows: Sequence[Any]) -> None:
+    for row in rows:
+        if row is not None:
+            row["id"]
+            return
 
 
-def every(event: cdc.Change) -> None:
-    for row in (event.new, event.old):
+def every(rows: Sequence[Any]) -> None:
+    for row in rows:
         if row is not None:
             dict(row)
 
 
-READS: dict[str, Callable[[Any], None]] = {"untouched": untouched, "key": key, "all": every}
+READS: dict[str, Callable[[Sequence[Any]], None]] = {"untouched": untouched, "key": key, "all": every}
 
 
-def received(prelude: list[memoryview], frames: list[memoryview], read: Callable[[Any], None]) -> float:
-    """The time of the frames behind Begin and Relation messages."""
+def decoded(prelude: Messages, messages: Sequence[bytes], read: Callable[[Sequence[Any]], None] | None) -> float:
+    """The time of the messages behind Begin and Relation ones; `read` None: they have no rows."""
+    decode = pgoutput.Decoder().decode
+    for _, message in prelude:
+        decode(message)
     gc.collect()
-    path = captured.Path(read)
-    for frame in prelude:
+    begun = time.process_time()
+    if read is None:
+        for message in messages:
+            decode(message)
+    else:
+        for message in messages:
+            found: Any = decode(message)
+            read((getattr(found, "new", None), getattr(found, "old", None)))
+    return time.process_time() - begun
+
+
+def received(prelude: Messages, frames: list[memoryview], read: Callable[[Sequence[Any]], None]) -> float:
+    """The same for frames."""
+    path = captured.Path(id)
+    for frame in captured.frames(prelude):
         item = path.stream.receive(frame)
         if isinstance(item, pgoutput.RelationMessage):
             path.define(item)
     receive = path.stream.receive
-    begun = time.perf_counter()
+    gc.collect()
+    begun = time.process_time()
     for frame in frames:
-        read(receive(frame))
-    return time.perf_counter() - begun
+        event: Any = receive(frame)
+        read((event.new, event.old))
+    return time.process_time() - begun
 
 
 def contestants(messages: Messages, form: str, count: int) -> dict[str, Callable[[], float]]:
     """What takes turns on messages with cells in one form."""
     found: dict[str, Callable[[], float]] = {}
     begin = next(each for each in messages if kind(each[1]) == "begin")
-    prelude = captured.frames([begin, *(each for each in messages if kind(each[1]) == "relation")])
-    for name in ("begin", "commit", "relation", "truncate", *CHANGED):
+    prelude = [begin, *(each for each in messages if kind(each[1]) == "relation")]
+    for name in (*(CONTROLS if form == "text" else ()), *CHANGED):
         some = chosen_of(messages, name, count)
-        messages_only = partial(decoded, [data for _, data in some])
-        if name not in CHANGED:
-            found |= {f"{name}_decoded": messages_only} if form == "text" else {}
-        else:
-            found[f"{name}_{form}_decoded"] = messages_only
-            frames = captured.frames(some)
-            found |= {f"{name}_{form}_{word}": partial(received, prelude, frames, read) for word, read in READS.items()}
-    return {name: run for name, run in found.items() if _works(run)}
-
-
-def _works(run: Callable[[], float]) -> bool:
-    """Whether this version takes such messages at all."""
-    try:
-        run()
-    except cdc.UnsupportedMessage:
-        return False
-    return True
+        alone = [data for _, data in some]
+        if name in CONTROLS:
+            found[f"decoder_{name}"] = partial(decoded, prelude, alone, None)
+            continue
+        frames = captured.frames(some)
+        for word, read in READS.items():
+            found[f"decoder_{name}_{form}_{word}"] = partial(decoded, prelude, alone, read)
+            found[f"stream_{name}_{form}_{word}"] = partial(received, prelude, frames, read)
+    return found
 
 
 def main() -> None:
