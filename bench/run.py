@@ -17,10 +17,11 @@ import contest
 import decode
 import end_to_end
 import latency
+import load
 import memory
 import profile_path
 
-SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, memory, decode, profile_path)
+SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, load, memory, decode, profile_path)
 LEAST = 100
 
 
