@@ -30,6 +30,9 @@ _SETTINGS = {
 }
 """The text form of values depends on these; they are fixed, so that a value reads the same everywhere."""
 
+_LAST_WORDS = 2.0
+"""Seconds to wait for why the server ended a stream."""
+
 _USERS_FAULT = re.compile(
     r"password authentication failed|no pg_hba\.conf entry|(role|database) \".*\" does not exist"
     r"|permission denied|no password supplied|invalid connection option|SSL is not enabled",
@@ -233,9 +236,27 @@ class ReplicationConnection:
         with self._mutex:
             self._connection.close()
 
+    def _is_readable(self, seconds: float) -> bool:
+        """Whether the socket has something to read within `seconds`."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.fileno(), selectors.EVENT_READ)
+            return bool(selector.select(seconds))
+
     def _ended(self) -> Exception:
-        """Why the server ended the stream: its error, or a plain end when it shuts down."""
-        result = self._pgconn.get_result()
+        """Why the server ended the stream: its error, or a plain end when it shuts down.
+
+        Its last words may be on their way still. libpq would wait for them with Python's lock held, and for ever.
+        """
+        pgconn, deadline = self._pgconn, time.monotonic() + _LAST_WORDS
+        while pgconn.is_busy():
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._is_readable(left):
+                return ConnectionFailed("the server ended the stream")
+            try:
+                pgconn.consume_input()
+            except psycopg.OperationalError as error:
+                return ConnectionFailed(f"the connection was lost: {first_line(error)}")
+        result = pgconn.get_result()
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
             return _error(result)
         return ConnectionFailed("the server ended the stream")

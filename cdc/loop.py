@@ -103,6 +103,8 @@ class Loop:
         """The connection was lost: connect again, for as long as it takes."""
         self.reconnects += 1
         self._lost(error)
+        if self.session is not None:
+            yield Call(self.session.close)
         while not self.is_stopping:
             self.attempts += 1
             yield from self._pause(self._backoff.wait(self.attempts, random.random()))
@@ -123,8 +125,6 @@ class Loop:
         self.problem = str(error)
         self._set_status(Status.CONNECTING)
         self._stop_ticker()
-        if self.session is not None:
-            self.session.close()
 
     def _pause(self, seconds: float) -> Steps:
         deadline = time.monotonic() + seconds
@@ -156,8 +156,8 @@ class Loop:
             yield from self._take(session, stream, frames)
             yield from self._keep_house(session, stream)
             if frames:
-                nap = 0.0 if len(frames) == _BATCH else self._pace.nap(len(frames), time.monotonic())
-                yield Nap(nap) if nap else Breathe()
+                nap = self._pace.nap(len(frames), time.monotonic())
+                yield Nap(nap) if nap and len(frames) < _BATCH else Breathe()
             else:
                 session.check(time.monotonic())
                 yield Wait(session.sockets, self._house.patience())
