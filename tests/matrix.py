@@ -8,6 +8,7 @@ at the end there is one line for each version, and the exit code is 0 only if no
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import re
 import shutil
@@ -174,6 +175,23 @@ def report(runs: list[Run]) -> int:
     return int(any(run.code != 0 for run in runs))
 
 
+def measure(runs: list[Run], jobs: int, seconds: float) -> int:
+    """Run and report, without anything from a former time; return the exit code."""
+    for left in LOGS.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.suffix == ".log":
+            left.unlink()
+    begun = time.monotonic()
+    try:
+        execute(runs, jobs, seconds)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    code = report(runs)
+    print(f"\n{time.monotonic() - begun:.0f} s in all")
+    return code
+
+
 def main() -> int:
     """Read the command line, run and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -183,21 +201,19 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30, help="what is not done by then has failed (30)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    begun = time.monotonic()
     try:
         runs = [run for version in arguments.versions for run in plan(major_version(version), arguments.tests)]
     except CdcError as error:
         print(error, file=sys.stderr)
         return 2
-    shutil.rmtree(LOGS, ignore_errors=True)
-    LOGS.mkdir()
-    try:
-        execute(runs, arguments.jobs, 60 * arguments.minutes)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    code = report(runs)
-    print(f"\n{time.monotonic() - begun:.0f} s in all")
-    return code
+    LOGS.mkdir(exist_ok=True)
+    with (LOGS / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("The matrix runs in this folder already.", file=sys.stderr)
+            return 2
+        return measure(runs, arguments.jobs, 60 * arguments.minutes)
 
 
 if __name__ == "__main__":
