@@ -30,7 +30,7 @@ from cdc.log import log
 from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, Predicate, constant, every
 from cdc.publication import read_publications, sent_of
-from cdc.published import check_operations, check_sent
+from cdc.published import check_attached, check_operations, check_sent
 from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide
@@ -171,6 +171,7 @@ class Admission:
         publications = read_publications(self._connection, self._names)
         for each in subscriptions:
             check_sent(self._connection, publications, each)
+            check_attached(self._connection, self._names, each)
             cache = self._caches.get(each)
             if cache is not None:
                 self._check_cached(each, cache)
@@ -198,6 +199,7 @@ class Admission:
         check_operations(subscription, sent, self._names, for_cache)
         if subscription._sent is None:
             subscription._sent, subscription._oid = sent, message.oid
+            check_attached(self._connection, self._names, subscription)
         self._tables[schema, table] = message.oid
         return self._describe(message)
 

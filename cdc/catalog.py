@@ -19,6 +19,7 @@ from cdc.pgoutput import RelationColumn, RelationMessage
 from cdc.values import TypeInfo
 
 __all__ = [
+    "attached",
     "has_children",
     "load_types",
     "name_of",
@@ -97,6 +98,14 @@ WHERE n.nspname = %s AND c.relname = %s AND c.relispartition
 """
 
 
+_ATTACHED = """
+SELECT i.inhrelid FROM pg_catalog.pg_partition_tree(%s) p JOIN pg_catalog.pg_inherits i ON i.inhrelid = p.relid
+JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_type t ON t.oid = c.reltype
+WHERE p.level > 0 AND i.xmin <> t.xmin
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication b WHERE b.pubname = ANY (%s) AND b.xmin = i.xmin)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
     oid: int
@@ -155,6 +164,14 @@ def oid_of(connection: psycopg.Connection[Any], schema: str, table: str) -> int 
 def name_of(connection: psycopg.Connection[Any], oid: int) -> tuple[str, str] | None:
     """Schema and name that a table has now; None when it is gone."""
     return connection.execute(_NAME_OF, (oid,)).fetchone()
+
+
+def attached(connection: psycopg.Connection[Any], oid: int, publications: Collection[str]) -> frozenset[int]:
+    """OIDs of the partitions that were made before they were attached.
+
+    Those are left out that were attached in a transaction which altered one of the publications last.
+    """
+    return frozenset(oid for (oid,) in connection.execute(_ATTACHED, (oid, list(publications))).fetchall())
 
 
 def partition_root(connection: psycopg.Connection[Any], schema: str, table: str) -> str | None:

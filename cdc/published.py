@@ -12,13 +12,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc.catalog import name_of, partition_root
+from cdc.catalog import attached, name_of, partition_root
 from cdc.errors import SubscriptionError
 from cdc.publication import Publication, sent_of
 from cdc.sent import Sent
 from cdc.subscription import OPERATIONS, Subscription
 
-__all__ = ["check_operations", "check_sent"]
+__all__ = ["check_attached", "check_operations", "check_sent"]
 
 
 def check_operations(subscription: Subscription, sent: Sent, publications: Sequence[str], for_cache: bool) -> None:
@@ -63,6 +63,28 @@ def check_sent(
         raise SubscriptionError(
             f"publication {listed} filters the rows of {name} by another condition than before: changes are missing "
             "from now on. Publish it as it was, or go without; bring your data up to date, and start anew"
+        )
+
+
+def check_attached(
+    connection: psycopg.Connection[Any], publications: Sequence[str], subscription: Subscription
+) -> None:
+    """On PostgreSQL 14: raise SubscriptionError when a partition was attached since the last look.
+
+    That server goes on as before with a table that it has met, until a publication is altered.
+    """
+    if connection.info.server_version >= 150000 or subscription._oid is None:
+        return
+    before, now = subscription._attached, attached(connection, subscription._oid, publications)
+    subscription._attached = now
+    if before is not None and not now <= before:
+        names = [name_of(connection, oid) for oid in now - before]
+        listed = ", ".join(sorted(".".join(name) for name in names if name is not None))
+        quoted = sql.Identifier(publications[0]).as_string(connection)
+        raise SubscriptionError(
+            f"{listed} was attached to {subscription.schema}.{subscription.table}, and PostgreSQL 14 may go on without "
+            f"its changes. Run `ALTER PUBLICATION {quoted} SET (publish_via_partition_root = true)`, next time in the "
+            "transaction that attaches; bring your data up to date, and start anew"
         )
 
 

@@ -14,7 +14,7 @@ from cdc.relation import Column, Relation
 from cdc.row import Row, value_of
 from cdc.table_change import TableChange
 from cdc.transaction import Place
-from cdc.tuples import UNCHANGED, Undecoded
+from cdc.tuples import UNCHANGED, Binary, Undecoded
 
 __all__ = ["SchemaChange"]
 
@@ -146,6 +146,6 @@ def _value(row: Row, column: Column) -> Any:
     if index is None:
         return UNCHANGED
     cell = row.cells[index]
-    if isinstance(cell, bytes) and type(cell) is not bytes:
+    if type(cell) is Binary:
         return row.value(index) if row.shape.types[index] == column.type_oid else UNCHANGED
     return value_of(cell, column.decode)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -37,6 +37,7 @@ from cdc.sinks import json_line
 __all__ = ["tail"]
 
 _COLOURS = {Insert: "green", Update: "yellow", Delete: "red", Truncate: "magenta"}
+_IDENTITIES = {"d": "default", "n": "nothing", "f": "full", "i": "an index"}
 _LONGEST = 60
 """Characters of a value that are shown; --json has all."""
 
@@ -138,9 +139,23 @@ def _told(event: Gap | SchemaChange | Prepared) -> Text:
     if isinstance(event, Prepared):
         what = "rolled back" if event.rolled_back else "prepared"
         return Text.assemble(("PREPARED", "bold"), f" transaction {_visible(event.gid)} was {what}")
-    parts = [("added", event.added), ("dropped", event.dropped), ("changed", event.changed)]
-    said = "; ".join(f"{verb} {', '.join(map(_visible, names))}" for verb, names in parts if names)
-    return Text.assemble(("SCHEMA", "bold"), f" {_visible(str(event.relation))} looks different from here: {said}")
+    table = _visible(str(event.relation))
+    return Text.assemble(("SCHEMA", "bold"), f" {table} looks different from here: {'; '.join(_differences(event))}")
+
+
+def _differences(event: SchemaChange) -> list[str]:
+    """What is different, in words."""
+    columns = (("added", event.added), ("dropped", event.dropped), ("changed", event.changed))
+    found = [f"{verb} {_listed(names)}" for verb, names in columns if names]
+    if event.key_columns != event.old_key_columns:
+        found.append(f"the key is {_listed(event.key_columns) or 'none'}")
+    if event.identity != event.old_identity:
+        found.append(f"the replica identity is {_IDENTITIES.get(event.identity, event.identity)}")
+    return found or ["the columns stand in another order"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(_visible, names))
 
 
 def _change(event: Change) -> Text:
