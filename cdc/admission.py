@@ -30,7 +30,7 @@ from cdc.log import log
 from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, Predicate, constant, every
 from cdc.publication import read_publications, sent_of
-from cdc.published import check_attached, check_operations, check_sent
+from cdc.published import attached_since, check_all, check_operations
 from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide
@@ -71,6 +71,9 @@ class Admission:
         self._caches = caches
         self._tables: dict[tuple[str, str], int] = {}
         self._late: set[Subscription] = set()
+        """Those who subscribed while it streamed, and have no view yet."""
+        self._silent: set[Subscription] = set()
+        """Those of them who cannot have one on the table as it was when the stream was there."""
         self._streams = False
         read_publications(connection, self._names)
 
@@ -85,8 +88,6 @@ class Admission:
         if subscription.subject is not None:
             self._load_rights(relation.oid, subscription.subject.role)
         predicate, decision = self._judge(subscription, relation)
-        if self._streams:
-            self._late.add(subscription)
         if decision is not None and decision.unsupported:
             _refuse(relation, decision)
         if predicate is not None and not subscription.accept_undecided:
@@ -94,6 +95,8 @@ class Admission:
         if decision is not None:
             subscription.denied = decision.denied
             self._checked[subscription] = relation
+        elif self._streams:
+            self._late.add(subscription)
 
     def relation(self, message: RelationMessage, roles: Iterable[str]) -> Relation:
         """The relation of a Relation message, with types, key and rights from the catalog."""
@@ -117,6 +120,7 @@ class Admission:
             view = self._view(subscription, relation)
         except SubscriptionError as error:
             if subscription in self._late:
+                self._silent.add(subscription)
                 return View(subscription, relation, denied=True)
             if subscription.subject is not None:
                 return _deny(subscription, relation, str(error))
@@ -129,6 +133,7 @@ class Admission:
                 "or pass accept_undecided=True to go without the changes that cannot be judged"
             ) from None
         self._late.discard(subscription)
+        self._silent.discard(subscription)
         return view
 
     def _view(self, subscription: Subscription, relation: Relation) -> View:
@@ -152,6 +157,7 @@ class Admission:
     def forget(self, subscription: Subscription) -> None:
         """The subscription was closed."""
         self._late.discard(subscription)
+        self._silent.discard(subscription)
         self._checked.pop(subscription, None)
 
     def refresh_rights(self) -> bool:
@@ -168,14 +174,10 @@ class Admission:
         That is: not its table, not an operation that it wants, or not every row that was sent before. A cache whose
         table was replaced by another one is cleared.
         """
-        publications = read_publications(self._connection, self._names)
-        for each in subscriptions:
-            check_sent(self._connection, publications, each)
-            check_attached(self._connection, self._names, each)
-            cache = self._caches.get(each)
-            if cache is not None:
-                self._check_cached(each, cache)
-        for each in list(self._late):
+        check_all(self._connection, self._names, subscriptions)
+        for subscription, cache in list(self._caches.items()):
+            self._check_cached(subscription, cache)
+        for each in list(self._silent):
             self.check(each, self._caches.get(each))
 
     def _check_cached(self, subscription: Subscription, cache: Cache) -> None:
@@ -199,7 +201,7 @@ class Admission:
         check_operations(subscription, sent, self._names, for_cache)
         if subscription._sent is None:
             subscription._sent, subscription._oid = sent, message.oid
-            check_attached(self._connection, self._names, subscription)
+            subscription._attached = attached_since(self._connection, self._names, message.oid)
         self._tables[schema, table] = message.oid
         return self._describe(message)
 

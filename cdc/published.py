@@ -6,7 +6,7 @@ subscribes, and then every few seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -14,11 +14,11 @@ from psycopg import sql
 
 from cdc.catalog import attached, name_of, partition_root
 from cdc.errors import SubscriptionError
-from cdc.publication import Publication, sent_of
+from cdc.publication import read_publications, sent_of
 from cdc.sent import Sent
 from cdc.subscription import OPERATIONS, Subscription
 
-__all__ = ["check_attached", "check_operations", "check_sent"]
+__all__ = ["attached_since", "check_all", "check_operations"]
 
 
 def check_operations(subscription: Subscription, sent: Sent, publications: Sequence[str], for_cache: bool) -> None:
@@ -38,54 +38,73 @@ def check_operations(subscription: Subscription, sent: Sent, publications: Seque
         )
 
 
-def check_sent(
-    connection: psycopg.Connection[Any], publications: Sequence[Publication], subscription: Subscription
+def check_all(
+    connection: psycopg.Connection[Any], publications: Sequence[str], subscriptions: Iterable[Subscription]
 ) -> None:
-    """Raise SubscriptionError when the publications send less of the table than when the subscription was checked."""
-    schema, table = subscription.schema, subscription.table
-    name, listed = f"{schema}.{table}", ", ".join(publication.name for publication in publications)
-    before, now = subscription._sent, sent_of(publications, (schema, table))
+    """Raise SubscriptionError when less is sent of the table of one of these than when it was checked."""
+    read = read_publications(connection, publications)
+    sent: dict[tuple[str, str], Sent | None] = {}
+    partitions: dict[int | None, frozenset[int]] = {}
+    for each in subscriptions:
+        table = (each.schema, each.table)
+        if table not in sent:
+            sent[table] = sent_of(read, table)
+        _check_sent(connection, publications, each, sent[table])
+        if each._oid not in partitions:
+            partitions[each._oid] = attached_since(connection, publications, each._oid)
+        _check_attached(connection, publications, each, partitions[each._oid])
+
+
+def _check_sent(
+    connection: psycopg.Connection[Any], publications: Sequence[str], subscription: Subscription, now: Sent | None
+) -> None:
+    name, listed = f"{subscription.schema}.{subscription.table}", ", ".join(publications)
     if now is None:
         raise SubscriptionError(
             f"table {name} is not published any more: changes of it are missing from now on. "
             f"{_instead(connection, subscription)}, bring your data up to date, and start anew"
         )
-    wanted = subscription.operations & (before or now).conditions.keys()
+    before = subscription._sent or now
+    wanted = subscription.operations & before.conditions.keys()
     missing = now.missing(wanted)
     if missing:
-        quoted = sql.Identifier(publications[0].name).as_string(connection)
         raise SubscriptionError(
             f"publication {listed} does not publish {', '.join(missing)} of {name} any more: such changes are missing "
-            f"from now on. Run `ALTER PUBLICATION {quoted} SET (publish = …)` with them, or go without; bring your "
-            "data up to date, and start anew"
+            f"from now on. Run `ALTER PUBLICATION {_quoted(connection, publications)} SET (publish = …)` with them, or "
+            "go without; bring your data up to date, and start anew"
         )
-    if before is not None and now.narrowed(before, wanted):
+    if now.narrowed(before, wanted):
         raise SubscriptionError(
             f"publication {listed} filters the rows of {name} by another condition than before: changes are missing "
             "from now on. Publish it as it was, or go without; bring your data up to date, and start anew"
         )
 
 
-def check_attached(
-    connection: psycopg.Connection[Any], publications: Sequence[str], subscription: Subscription
-) -> None:
-    """On PostgreSQL 14: raise SubscriptionError when a partition was attached since the last look.
+def attached_since(connection: psycopg.Connection[Any], publications: Sequence[str], oid: int | None) -> frozenset[int]:
+    """OIDs of the partitions that PostgreSQL 14 may not have noticed; none on later servers.
 
     That server goes on as before with a table that it has met, until a publication is altered.
     """
-    if connection.info.server_version >= 150000 or subscription._oid is None:
-        return
-    before, now = subscription._attached, attached(connection, subscription._oid, publications)
-    subscription._attached = now
-    if before is not None and not now <= before:
-        names = [name_of(connection, oid) for oid in now - before]
-        listed = ", ".join(sorted(".".join(name) for name in names if name is not None))
-        quoted = sql.Identifier(publications[0]).as_string(connection)
+    if oid is None or connection.info.server_version >= 150000:
+        return frozenset()
+    return attached(connection, oid, publications)
+
+
+def _check_attached(
+    connection: psycopg.Connection[Any], publications: Sequence[str], subscription: Subscription, now: frozenset[int]
+) -> None:
+    new = now - subscription._attached
+    if new:
+        names = ", ".join(sorted(".".join(name) for name in (name_of(connection, oid) for oid in new) if name))
         raise SubscriptionError(
-            f"{listed} was attached to {subscription.schema}.{subscription.table}, and PostgreSQL 14 may go on without "
-            f"its changes. Run `ALTER PUBLICATION {quoted} SET (publish_via_partition_root = true)`, next time in the "
-            "transaction that attaches; bring your data up to date, and start anew"
+            f"{names} was attached to {subscription.schema}.{subscription.table}, and PostgreSQL 14 may go on without "
+            f"its changes. Run `ALTER PUBLICATION {_quoted(connection, publications)} SET (publish_via_partition_root "
+            "= true)`, next time in the transaction that attaches; bring your data up to date, and start anew"
         )
+
+
+def _quoted(connection: psycopg.Connection[Any], publications: Sequence[str]) -> str:
+    return sql.Identifier(publications[0]).as_string(connection)
 
 
 def _instead(connection: psycopg.Connection[Any], subscription: Subscription) -> str:

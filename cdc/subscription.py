@@ -101,8 +101,8 @@ class Subscription:
         self.denied: str | None = None
         self._last: Place | None = None
         self._on_close = on_close
-        self._attached: frozenset[int] | None = None
-        """OIDs of the partitions that were attached to it when somebody looked last; PostgreSQL 14 only."""
+        self._attached: frozenset[int] = frozenset()
+        """OIDs of the partitions that had been attached when the subscription was checked; PostgreSQL 14 only."""
         self._oid: int | None = None
         """OID of the table when the subscription was checked."""
         self._seen: tuple[Relation, frozenset[str]] | None = None

@@ -295,6 +295,15 @@ def test_and_the_column_goes_before_it_saw_it(kind: str, database: str, db: psyc
         ended(running, "the filter names the column 'status'")
 
 
+def test_a_refused_subscription_ends_nothing(kind: str, database: str, db: psycopg.Connection) -> None:
+    with Running(kind, database) as running:
+        goes_on(running, db)
+        for refused in ({"filter": "name=eq.mine"}, {"filter": "nothing=eq.1"}, {"subject": cdc.Subject("nobody")}):
+            with pytest.raises(cdc.SubscriptionError):
+                running.subscribe("wells", print, **refused)
+        goes_on(running, db)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
