@@ -114,14 +114,17 @@ class Admission:
 
         A subject whose rights or filter cannot be applied any more is denied; for a trusted subscriber that raises
         SubscriptionError, unless he accepts undecided changes. To one who subscribed while the stream was behind,
-        older shapes of the table show nothing: their rows were there before.
+        older shapes of the table show nothing: their rows were there before. A cache is cleared by them.
         """
+        name = (relation.schema, relation.table)
+        if subscription in self._late and relation.oid != subscription._oid == self._tables.get(name):
+            return View(subscription, relation, past=True)
         try:
             view = self._view(subscription, relation)
         except SubscriptionError as error:
             if subscription in self._late:
                 self._silent.add(subscription)
-                return View(subscription, relation, denied=True)
+                return View(subscription, relation, past=subscription not in self._caches)
             if subscription.subject is not None:
                 return _deny(subscription, relation, str(error))
             if subscription.accept_undecided:

@@ -245,8 +245,8 @@ class Cache:
         """
         with self._mutex:
             if self._relation != relation:
-                self._relation, self._equalities = relation, equalities
                 self._drop_all()
+            self._relation, self._equalities = relation, equalities
 
     def receive(self, event: Event) -> None:
         """Clear what the event concerns, before any handler sees it."""
@@ -288,6 +288,10 @@ class Cache:
             self._fence.seen(snapshot)
 
     def _change(self, event: RowChange) -> None:
+        if event.relation is not self._relation and event.relation != self._relation:
+            # A row of a shape that the keys are not made of.
+            self._change_all(event.xid)
+            return
         slots = [self._slot_of(event.relation, row) for row in (event.old, event.new) if row is not None]
         if event.event_type == "UPDATE" and event.old is None:
             slots.append(self._slot_before(event))

@@ -31,6 +31,7 @@ class Dispatcher:
         self._waiting: list[Subscription] = []
         self._routes: dict[int, dict[type, list[View]]] = {}
         self._relations: dict[int, Relation] = {}
+        self._oids: dict[tuple[str, str], int] = {}
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -72,6 +73,7 @@ class Dispatcher:
 
     def define(self, relation: Relation, bind: Bind) -> None:
         """Make the views on a relation anew, as when its message arrived or rights changed."""
+        self._forget_namesake(relation)
         self._relations[relation.oid] = relation
         views = [bind(subscription, relation) for subscription in self._of(relation)]
         views.sort(key=lambda view: not view.subscription.first)
@@ -91,6 +93,7 @@ class Dispatcher:
         """Drop what was learned on a connection that is gone."""
         self._relations.clear()
         self._routes.clear()
+        self._oids.clear()
 
     def rebind(self, bind: Bind) -> None:
         """Make every view anew."""
@@ -113,6 +116,16 @@ class Dispatcher:
             valid = relations.get(oid, relation)
             if valid is not relation:
                 self.define(valid, bind)
+
+    def _forget_namesake(self, relation: Relation) -> None:
+        """Another table had this name before: it is gone, or is announced under its new name before it changes."""
+        name = (relation.schema, relation.table)
+        former = self._oids.get(name, relation.oid)
+        self._oids[name] = relation.oid
+        known = self._relations.get(former)
+        if former != relation.oid and known is not None and (known.schema, known.table) == name:
+            del self._relations[former]
+            self._routes.pop(former, None)
 
     def _of(self, relation: Relation) -> list[Subscription]:
         with self._mutex:

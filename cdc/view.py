@@ -40,6 +40,7 @@ class View:
         hidden: columns that this subscriber may not read.
         denied: True when it sees nothing at all, TRUNCATE included, for want of the right to select.
         replaced: whether the catalog had another table under this name when the subscription began.
+        past: whether the subscription began later than this relation was in force; it sees nothing of it.
 
     Attributes:
         alone: whether no other view is on this relation, so that a change needs no copy of its own.
@@ -48,6 +49,7 @@ class View:
     __slots__ = (
         "_hidden",
         "_identity",
+        "_past",
         "_plain",
         "_predicate",
         "_relation",
@@ -66,11 +68,13 @@ class View:
         hidden: frozenset[str] = frozenset(),
         denied: bool = False,
         replaced: bool = False,
+        past: bool = False,
     ) -> None:
         self.subscription = subscription
-        self.denied = denied
+        self.denied = denied or past
         self.alone = False
-        self._plain = predicate is None and not hidden and not denied
+        self._plain = predicate is None and not hidden and not self.denied
+        self._past = past
         self._hidden = hidden
         self._relation = relation
         self._predicate = predicate
@@ -98,6 +102,8 @@ class View:
         any more.
         """
         subscription, relation = self.subscription, self._relation
+        if self._past:
+            return
         if subscription._seen is None and not self._replaced:
             subscription._seen = (relation, self._unknown)
         elif subscription._seen is not None and subscription._seen[0] == relation:
@@ -111,6 +117,8 @@ class View:
         he wants, is told nothing else. A cache is told of everything, since it has to clear itself.
         """
         subscription, relation = self.subscription, self._relation
+        if self._past:
+            return None
         seen, subscription._seen = subscription._seen, (relation, self._unknown)
         if subscription.closed:
             return None

@@ -138,6 +138,33 @@ def test_names_change_places(kind: str, database: str, db: psycopg.Connection) -
         assert [event.key for event in (events[0], events[2])] == keys
 
 
+def test_a_table_that_is_gone_is_not_judged_any_more(kind: str, database: str, db: psycopg.Connection) -> None:
+    """A change of rights makes every view anew; one on the former table could not be had."""
+    db.execute(EVERYTHING)
+    late: list[Any] = []
+    seen: list[Any] = []
+
+    def prepare(running: Running) -> None:
+        running.on("wells", running.events.append)
+        running.on("wells", seen.append, subject=cdc.Subject("authenticated"))
+
+    with Running(kind, database, prepare, publication="everything", on_gap="deliver") as running:
+        db.execute("INSERT INTO wells (id) VALUES (1)")
+        running.caught_up(db)
+        db.execute("DROP TABLE wells; CREATE TABLE wells (id int PRIMARY KEY, status text)")
+        db.execute("ALTER TABLE wells REPLICA IDENTITY FULL")
+        running.subscribe("wells", late.append, filter="status=eq.open")
+        db.execute("INSERT INTO wells VALUES (2, 'open')")
+        running.caught_up(db)
+        db.execute("GRANT SELECT ON wells TO authenticated; SELECT pg_sleep(0.6)")
+        db.execute("INSERT INTO wells VALUES (3, 'open')")
+        running.caught_up(db)
+        assert [each.denied for each in running.consumer.subscriptions] == [None] * 3
+    assert kinds(running.events) == ["Insert", "Gap", "Insert", "Insert"]
+    assert [event.key for event in late] == [2, 3]
+    assert kinds(seen) == ["Gap", "Insert"] and seen[1].key == 3
+
+
 # New tables.
 
 
