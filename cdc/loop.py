@@ -157,7 +157,7 @@ class Loop:
             yield from self._keep_house(session, stream)
             if frames:
                 nap = self._pace.nap(len(frames), time.monotonic())
-                yield Nap(nap) if nap and len(frames) < _BATCH else Breathe()
+                yield Nap(nap) if nap and self.status is Status.LIVE else Breathe()
             else:
                 session.check(time.monotonic())
                 yield Wait(session.sockets, self._house.patience())
