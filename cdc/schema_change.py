@@ -23,7 +23,7 @@ class SchemaChange(TableChange):
     """The table's columns, their types, its key or its replica identity differ in the changes that follow.
 
     It stands between the old rows and the new ones and shares the position of the change that follows. A column
-    that the subscriber may not read is not told of.
+    that the subscriber may not read is not told of. What was altered between two runs of the process is not told.
     """
 
     __slots__ = ("_hidden", "_old", "_old_hidden")
