@@ -52,7 +52,8 @@ class Options:
         if self.streaming == "parallel" and server_version < _FIRST_PARALLEL:
             raise _too_old("streaming='parallel'", 16, server_version, "use streaming='on'")
         if self.two_phase and server_version < _FIRST_TWO_PHASE:
-            raise _too_old("two_phase=True", 15, server_version, "leave it out: they come when they commit")
+            remedy = "leave it out; a prepared transaction comes when it commits"
+            raise _too_old("two_phase=True", 15, server_version, remedy)
 
     def parameters(self, publications: str) -> str:
         """The options of START_REPLICATION; `publications` is the quoted list of their names."""
