@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 
-from cdc.errors import DecodeError, UnsupportedMessage
+from cdc.errors import ConfigurationError, DecodeError, UnsupportedMessage
 from cdc.pgoutput.describe import describe
 from cdc.pgoutput.formats import FORMATS, delete, insert, read, update, whole
 from cdc.pgoutput.messages import (
@@ -55,12 +55,16 @@ class Decoder:
         streaming: the option with which the messages were asked for: `"off"`, `"on"` or `"parallel"`. Only `feed`
             needs it, to know how long a Stream Abort is.
 
+    Raises ConfigurationError for another word. A decoder is not to be shared by threads.
+
     Attributes:
         relations: the relations that have been announced to all, by OID; those inside a streamed transaction join
             them when it commits.
     """
 
     def __init__(self, types: Types | None = None, *, streaming: str = "off") -> None:
+        if streaming not in ("on", "off", "parallel"):
+            raise ConfigurationError(f"streaming is 'on', 'off' or 'parallel', not {streaming!r}")
         self.relations: dict[int, Relation] = {}
         self._types = Types() if types is None else types
         self._named: set[int] = set()
@@ -126,7 +130,8 @@ class Decoder:
         if end >= len(data):
             return None
         if data[end] != _NEWLINE:
-            raise damaged(data[at:], end - at, "a message of pg_recvlogical does not end with a newline")
+            asked = "; is it made with another option `streaming`?" if is_abort else ""
+            raise damaged(data[at:], end - at, f"a message of pg_recvlogical does not end with a newline{asked}")
         return value, end + 1
 
     def _message(self, data: bytes, start: int) -> tuple[Message, int]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc import UNCHANGED, DecodeError, UnsupportedMessage
+from cdc import UNCHANGED, ConfigurationError, DecodeError, UnsupportedMessage
 from cdc.pgoutput import (
     Begin,
     Commit,
@@ -273,3 +273,15 @@ def test_what_may_not_stand_in_a_block_is_not_due() -> None:
         with pytest.raises(DecodeError, match="not due here"):
             decoder.decode(message)
     assert decoder.decode(wire.origin(0, "elsewhere")) == Origin(0, "elsewhere")
+
+
+def test_a_file_of_another_streaming_is_named() -> None:
+    """A Stream Abort with LSN and time, read as one without."""
+    abort = b"A" + bytes(3) + b"\1" + bytes(3) + b"\2" + bytes(16) + b"\n"
+    with pytest.raises(DecodeError, match="made with another option `streaming`"):
+        list(Decoder(streaming="on").feed(abort))
+
+
+def test_an_unknown_streaming_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="not 'parallell'"):
+        Decoder(streaming="parallell")
