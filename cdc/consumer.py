@@ -31,7 +31,7 @@ _H = TypeVar("_H", bound=Callable[..., Any])
 class Consumer(Consuming):
     """Receives changes and calls handlers, on the thread that calls `run`, or on its own after `start`.
 
-    See `Consuming` for the arguments. Raises ConfigurationError, SlotError, GapError or ConnectionFailed when
+    `__init__` explains the arguments. Raises ConfigurationError, SlotError, GapError or ConnectionFailed when
     it is entered, run or started.
     """
 
@@ -195,7 +195,7 @@ class Consumer(Consuming):
 class AsyncConsumer(Consuming):
     """Receives changes and calls handlers in a task; handlers may be coroutine functions.
 
-    See `Consuming` for the arguments. The same names as `Consumer`; `subscribe`, `wait_for`, `run`, `start`,
+    `__init__` explains the arguments. The same names as `Consumer`; `subscribe`, `wait_for`, `run`, `start`,
     `stop`, `close` and a cache's `fetch` are coroutines. `on` and `cache` are not: once the consumer is open
     they ask the server on the spot, which takes a few milliseconds.
     """

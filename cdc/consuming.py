@@ -34,26 +34,7 @@ __all__ = ["Consuming"]
 
 
 class Consuming:
-    """The part of a consumer that does not wait. Use `Consumer` or `AsyncConsumer`.
-
-    Args:
-        dsn: the server, as libpq takes it: a URL or key=value pairs. Not a pooler.
-        publication: name of the publication, or several.
-        slot: name of the replication slot, which remembers across runs; None makes a temporary one that
-            begins now and goes with the connection.
-        state: where the position is kept: `"database"` (the table cdc.slots), a path, or None.
-        on_gap: `"stop"` raises GapError when changes may be missing, `"deliver"` tells handlers by a `Gap`
-            and goes on. Default: stop for a named slot, deliver for a temporary one.
-        require_subject: refuse subscriptions without a subject.
-        backoff: waits between attempts to connect; default 2 s doubling to 32 s.
-        rights_interval: seconds after which changed roles, grants and policies are applied at the latest.
-        streaming: `"on"`: the server sends a large transaction while it runs, and it is kept here until it commits;
-            `"off"`: at its commit; `"parallel"`: as on, with the details of aborts (PostgreSQL 16).
-        two_phase: tell of prepared transactions by `Prepared` (PostgreSQL 15).
-        binary: read cells in binary form; then there are no filters, no subjects and no caches by key.
-        spool_memory: bytes of uncommitted transactions that are kept in memory; what is more goes to a file.
-        spool_folder: where that file is; default: the system's folder for temporary files.
-    """
+    """The part of a consumer that does not wait. Use `Consumer` or `AsyncConsumer`."""
 
     def __init__(
         self,
@@ -72,8 +53,34 @@ class Consuming:
         spool_memory: int = 16 << 20,
         spool_folder: str | Path | None = None,
     ) -> None:
+        """Keep the settings; nothing is connected to yet.
+
+        Args:
+            dsn: the server, as libpq takes it: a URL or key=value pairs. Not a pooler.
+            publication: name of the publication, or several.
+            slot: name of the replication slot, which remembers across runs; None makes a temporary one that
+                begins now and goes with the connection.
+            state: where the position is kept: `"database"` (the table cdc.slots), a path, or None.
+            on_gap: `"stop"` raises GapError when changes may be missing, `"deliver"` tells handlers by a `Gap`
+                and goes on. Default: stop for a named slot, deliver for a temporary one.
+            require_subject: refuse subscriptions without a subject.
+            backoff: waits between attempts to connect; default 2 s doubling to 32 s.
+            rights_interval: seconds after which changed roles, grants and policies are applied at the latest.
+            streaming: `"on"`: the server sends a large transaction while it runs, and it is kept here until it commits;
+                `"off"`: at its commit; `"parallel"`: as on, with the details of aborts (PostgreSQL 16).
+            two_phase: tell of prepared transactions by `Prepared` (PostgreSQL 15).
+            binary: read cells in binary form; then there are no filters, no subjects and no caches by key.
+            spool_memory: bytes of uncommitted transactions that are kept in memory; what is more goes to a file.
+            spool_folder: where that file is; default: the system's folder for temporary files.
+
+        Raises ConfigurationError for a setting that cannot be.
+        """
         names = tuple(publication) if isinstance(publication, list | tuple) else (publication,)
         _check_settings(names, slot, on_gap, rights_interval)
+        if not isinstance(backoff, Backoff | None):
+            raise ConfigurationError(f"backoff is a cdc.Backoff, as cdc.Backoff(first=1.0), not {backoff!r}")
+        if not isinstance(spool_folder, str | Path | None):
+            raise ConfigurationError(f"spool_folder: {spool_folder!r} is not a folder")
         gap = on_gap or ("deliver" if slot is None else "stop")
         self._forgetful = slot is not None and state is None
         folder = None if spool_folder is None else Path(spool_folder)
@@ -257,6 +264,8 @@ class Consuming:
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
         health = self.health()
         reasons = "; ".join(health.reasons) or "a handler may be slow"
+        if health.status is Status.OFFLINE:
+            reasons = "not started: call start() or run()"
         return TimeoutError(
             f"{lsn} was not handled within {timeout} s: handled up to {health.received_lsn}, "
             f"{health.status} ({reasons})"

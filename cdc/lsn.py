@@ -22,7 +22,7 @@ class Lsn(int):
     @classmethod
     def parse(cls, text: str) -> Lsn:
         """The Lsn that PostgreSQL writes as `text`, such as `"0/16B3748"`. Raises ValueError otherwise."""
-        match = _LSN.fullmatch(text.strip())
+        match = _LSN.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None:
             raise ValueError(f"{text!r} is not an LSN; one looks like 0/16B3748")
         return cls(int(match[1], 16) << 32 | int(match[2], 16))

@@ -166,6 +166,6 @@ def open_state(state: str | Path | None) -> State | None:
         return None
     if state == "database":
         return DatabaseState()
-    if not str(state) or Path(state).is_dir():
+    if not isinstance(state, str | Path) or state in ("", "none") or Path(state).is_dir():
         raise ConfigurationError(f"state is 'database', the path of a file, or None; {str(state)!r} is none of them")
     return FileState(Path(state))

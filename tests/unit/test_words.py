@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -118,3 +120,28 @@ def test_operations() -> None:
 def test_backoff_doubles_from_2_to_32_seconds() -> None:
     assert [cdc.Backoff().wait(attempt, 0) for attempt in range(1, 8)] == [2, 4, 8, 16, 32, 32, 32]
     assert cdc.Backoff().wait(10_000, 1) == pytest.approx(25.6)
+
+
+@pytest.mark.parametrize("wrong", [{"first": "1"}, {"first": -1}, {"longest": True}, {"jitter": 5}])
+def test_a_wait_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(cdc.ConfigurationError, match=f"backoff: {next(iter(wrong))} is "):
+        cdc.Backoff(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"backoff": 3}, "backoff is a cdc.Backoff, as cdc.Backoff(first=1.0), not 3"),
+        ({"spool_folder": 3}, "spool_folder: 3 is not a folder"),
+        ({"state": "none"}, "'none' is none of them"),
+        ({"state": True}, "'True' is none of them"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(cdc.ConfigurationError, match=re.escape(said)):
+        cdc.Consumer("", slot="s", **wrong)
+
+
+def test_what_is_no_text_is_no_lsn() -> None:
+    with pytest.raises(ValueError, match="None is not an LSN"):
+        cdc.Lsn.parse(None)  # type: ignore[arg-type]
