@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import psycopg
@@ -131,6 +132,8 @@ class Consuming:
         """
         if not (isinstance(name, str) and name) or not callable(decode):
             raise ConfigurationError(f"register_type takes a type's name and a function, not {name!r} and {decode!r}")
+        if iscoroutinefunction(decode):
+            raise ConfigurationError(f"register_type({name!r}): a coroutine function cannot decode")
         if self._loop.session is not None:
             raise ConfigurationError(f"register_type({name!r}): register types before the consumer is opened")
         self._decoders[name] = decode

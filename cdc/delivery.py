@@ -76,12 +76,23 @@ class Delivery:
         Raises GapError when another table has taken its name, and the consumer stops at gaps.
         """
         self.fresh.discard(relation.oid)
+        yield from self._name_lost(relation)
         for view in self._dispatcher.views_of(relation.oid):
             event = view.see_schema(place)
             if isinstance(event, Gap):
                 event = self._other_table(event)
             if event is not None:
                 yield from self._hand(view.subscription, event)
+
+    def _name_lost(self, relation: Relation) -> Steps:
+        """Tell those who go by the name that the table had before: its changes go past them from here on."""
+        for each in self._dispatcher.subscriptions:
+            seen = each._seen
+            if seen is None or seen[0].oid != relation.oid or str(seen[0]) == str(relation) or each._name_lost:
+                continue
+            each._name_lost = True
+            gap = Gap(f"table {seen[0]} is called {relation} from here on", previous=each.previous)
+            yield from self._hand(each, self._other_table(gap))
 
     def _other_table(self, gap: Gap) -> Gap:
         gap = replace(gap, last=self._progress.last)

@@ -202,6 +202,18 @@ class Gap:
     last: Position | None = None
     previous: Position | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The gap as `reason`, `last` and `previous`, ready for JSON."""
+        last, previous = (position and str(position) for position in (self.last, self.previous))
+        return {"reason": self.reason, "last": last, "previous": previous}
+
+    def to_json(self) -> str:
+        """One line of JSON: `{"gap": {…}}`."""
+        return json.dumps({"gap": self.to_dict()}, ensure_ascii=False)
+
+    def apply(self, rows: MutableMapping[Any, Any]) -> None:
+        """Rows that were kept stay as they are, and may be out of date: read the table again."""
+
 
 Change: TypeAlias = Insert | Update | Delete | Truncate
 """A change of a table."""

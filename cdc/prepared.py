@@ -6,8 +6,10 @@ Touches nothing. The manual: "PREPARE TRANSACTION". Its changes are not delivere
 from __future__ import annotations
 
 import json
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from cdc.lsn import Lsn
 
@@ -35,7 +37,14 @@ class Prepared:
     time: datetime
     rolled_back: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes, ready for JSON."""
+        told = {"gid": self.gid, "xid": self.xid, "lsn": str(self.lsn), "time": self.time.isoformat()}
+        return told | {"rolled_back": self.rolled_back}
+
     def to_json(self) -> str:
         """One line of JSON: `{"prepared": {…}}`."""
-        told = {"gid": self.gid, "xid": self.xid, "lsn": str(self.lsn), "time": self.time.isoformat()}
-        return json.dumps({"prepared": told | {"rolled_back": self.rolled_back}}, ensure_ascii=False)
+        return json.dumps({"prepared": self.to_dict()}, ensure_ascii=False)
+
+    def apply(self, rows: MutableMapping[Any, Any]) -> None:
+        """Rows that were kept stay as they are: the changes come when the transaction commits."""

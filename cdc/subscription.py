@@ -55,6 +55,7 @@ class Subscription:
     __slots__ = (
         "_attached",
         "_last",
+        "_name_lost",
         "_oid",
         "_on_close",
         "_seen",
@@ -103,6 +104,8 @@ class Subscription:
         self._on_close = on_close
         self._attached: frozenset[int] = frozenset()
         """OIDs of the partitions that had been attached when the subscription was checked; PostgreSQL 14 only."""
+        self._name_lost = False
+        """Whether its table had another name when it changed last, and that was told."""
         self._oid: int | None = None
         """OID of the table when the subscription was checked."""
         self._seen: tuple[Relation, frozenset[str]] | None = None

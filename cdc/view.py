@@ -120,15 +120,16 @@ class View:
         if self._past:
             return None
         seen, subscription._seen = subscription._seen, (relation, self._unknown)
+        told, subscription._name_lost = subscription._name_lost, False
         if subscription.closed:
             return None
         replaced = self._replaced if seen is None else seen[0].oid != relation.oid
         if subscription.first:
             old = relation if seen is None else seen[0]
             return SchemaChange(place, relation, old) if replaced or old != relation else None
-        if replaced:
+        if replaced and not told:
             return Gap(f"another table is called {relation} from here on", previous=subscription.previous)
-        if seen is None or self.denied or subscription.asked or subscription._last is None:
+        if replaced or seen is None or self.denied or subscription.asked or subscription._last is None:
             return None
         if seen[0] == relation or (seen[1] and len(seen[1]) == len(seen[0].columns)):
             return None

@@ -28,8 +28,15 @@ LOGS = ROOT / ".matrix"
 SHARES = 3
 """How many runs the tests of one version are dealt out to."""
 
-ELSEWHERE = {"test_sandbox_command.py", "test_sandbox_versions.py"}
-"""Tests of the command round the server, which is the same on any: `make test` runs them on the default version."""
+ELSEWHERE = {
+    "test_bench.py",
+    "test_demo.py",
+    "test_docs.py",
+    "test_sandbox.py",
+    "test_sandbox_command.py",
+    "test_sandbox_versions.py",
+}
+"""Tests of what stands round the server, which is the same on any: `make test` runs them on the default version."""
 
 _COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
 _LAST = re.compile(r"^=*\s*(\d+ \w+(?:, \d+ \w+)*) in \d.*$", re.MULTILINE)

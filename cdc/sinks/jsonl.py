@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cdc import Event, Gap
+from cdc import Event
 from cdc.errors import ConfigurationError
 
 __all__ = ["JsonLines", "json_line"]
@@ -36,10 +36,7 @@ _log = logging.getLogger("cdc.sinks")
 
 def json_line(event: Event) -> str:
     """The event as one line of JSON without its end: `event.to_json()`, or `{"gap": …}`."""
-    if not isinstance(event, Gap):
-        return event.to_json()
-    last, previous = (position and str(position) for position in (event.last, event.previous))
-    return json.dumps({"gap": {"reason": event.reason, "last": last, "previous": previous}}, ensure_ascii=False)
+    return event.to_json()
 
 
 class JsonLines:

@@ -327,3 +327,26 @@ def test_a_published_table_becomes_a_partition(kind: str, database: str, db: psy
         running.caught_up(db)
         db.execute("ALTER TABLE logs ATTACH PARTITION logs1 FOR VALUES FROM (10) TO (20)")
         ended(running, "public.logs1 is not published any more: .*It is a partition of logs: publish it by itself, or")
+
+
+def there_and_back(running: Running, db: psycopg.Connection) -> None:
+    """Renamed, changed, renamed back between two looks at the catalog."""
+    db.execute("INSERT INTO wells VALUES (1)")
+    running.caught_up(db)
+    db.execute("ALTER TABLE wells RENAME TO lost; INSERT INTO lost VALUES (2); ALTER TABLE lost RENAME TO wells")
+    db.execute("INSERT INTO wells VALUES (3)")
+    running.caught_up(db)
+
+
+def test_a_name_that_is_lost_for_a_while_is_a_gap(kind: str, database: str, db: psycopg.Connection) -> None:
+    with Running(kind, database, on_gap="deliver", rights_interval=60.0) as running:
+        there_and_back(running, db)
+    one, gap, three = running.events
+    assert isinstance(gap, cdc.Gap) and gap.reason == "table public.wells is called public.lost from here on"
+    assert (one.key, three.key) == (1, 3)
+
+
+def test_a_name_that_is_lost_for_a_while_stops_the_consumer(kind: str, database: str, db: psycopg.Connection) -> None:
+    with pytest.raises(cdc.GapError, match=r"table public\.wells is called public\.lost from here on"):
+        with Running(kind, database, on_gap="stop", rights_interval=60.0) as running:
+            there_and_back(running, db)
