@@ -45,3 +45,22 @@ def test_the_first_change_after_load_is_not_late() -> None:
     assert naps(4, 1 / 5000, pace=pace) > 0
     assert pace.nap(3, 1100.0) == 0
     assert pace.nap(3, 1100.001) == 0
+
+
+def test_a_single_large_read_is_no_backlog() -> None:
+    """The server was kept from sending for a moment."""
+    pace = Pace()
+    assert naps(20, 1 / 1000, pace=pace) == 1
+    assert pace.nap(100, 1003.0) > 0
+    assert pace.nap(20, 1003.001) > 0
+
+
+def test_a_backlog_that_comes_no_faster_than_load_does_not_nap_for_long() -> None:
+    """On a busy machine, say: few frames a read, and many as soon as it naps."""
+    pace, now, slept, frames = Pace(), 1000.0, 0.0, 3
+    while now < 1010.0:
+        nap = pace.nap(frames, now)
+        frames = 100 if nap else 3
+        slept += nap
+        now += nap + frames / 40_000
+    assert 0 < slept < 0.2
