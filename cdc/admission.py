@@ -232,16 +232,22 @@ class Admission:
     def _load_rights(self, oid: int, role: str) -> None:
         """Remember the rights of a role on a table.
 
-        Raises SubscriptionError when role or table are gone; None is remembered then, which denies.
+        Raises SubscriptionError when role or table are gone; None is remembered then, which denies. When the server
+        cannot say, as while the table is locked, what was known before stays.
         """
-        rights = None
         try:
-            rights = load_rights(self._connection, oid, role)
-        finally:
-            # Views that exist already are bound to what was known before. Nobody sees a state in between: another
-            # thread may judge with these rights at this moment.
-            self._changed = self._changed or self._rights.get((oid, role)) != rights
-            self._rights[oid, role] = rights
+            self._keep_rights(oid, role, load_rights(self._connection, oid, role))
+        except SubscriptionError:
+            self._keep_rights(oid, role, None)
+            raise
+
+    def _keep_rights(self, oid: int, role: str, rights: TableRights | None) -> None:
+        """Views that exist already are bound to what was known before.
+
+        Nobody sees a state in between: another thread may judge with these rights at this moment.
+        """
+        self._changed = self._changed or self._rights.get((oid, role)) != rights
+        self._rights[oid, role] = rights
 
     def _judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
         """Filter and policies as one predicate (None sees everything), and the decision of the policies."""

@@ -102,12 +102,16 @@ class Delivery:
         return gap
 
     def prepared(self, end: PreparedEnd) -> Steps:
-        """Tell the trusted subscribers of the tables that a prepared transaction changes."""
+        """Tell the trusted subscribers of the tables that a prepared transaction changes.
+
+        What was rolled back while nobody read comes without its changes: that is told to all of them.
+        """
         time = commit_time(end.microseconds)
         event = Prepared(end.gid, end.held.xid, end.lsn, time, end.rolled_back)
         tables = end.held.tables
         for each in self._dispatcher.subscriptions:
-            if (each.schema, each.table) in tables and each.sees_all and not each.asked:
+            concerned = (each.schema, each.table) in tables or (end.rolled_back and not tables)
+            if concerned and each.sees_all and not each.asked:
                 yield from self._hand(each, event)
 
     def gap(self, gap: Gap) -> Steps:

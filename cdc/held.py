@@ -19,6 +19,7 @@ from cdc.relation import Relation
 __all__ = ["Frames", "Held", "Spool"]
 
 _ROWS = b"IUD"
+_TRUNCATE = ord("T")
 
 
 class Frames(Protocol):
@@ -52,7 +53,7 @@ class Held:
         streamed: whether its messages carry the xid of their (sub-)transaction.
         announced: for the relations announced in it, when that was, as a number that grows.
         names: schema and table of the relations announced before its rows, by OID.
-        changed: OIDs of the relations of which it has row changes.
+        changed: OIDs of the relations that it changes.
     """
 
     xid: int
@@ -66,14 +67,18 @@ class Held:
 
     def keep(self, frame: bytes) -> None:
         """Keep a frame of a message that belongs to the transaction."""
+        at = 30 if self.streamed else 26
         if frame[25] in _ROWS:
-            at = 30 if self.streamed else 26
             self.changed.add(int.from_bytes(frame[at : at + 4], "big"))
+        elif frame[25] == _TRUNCATE:
+            # Format: Int32 number of relations, Int8 options, Int32 OID of each.
+            rest = frame[at + 5 :]
+            self.changed |= {int.from_bytes(rest[each : each + 4], "big") for each in range(0, len(rest), 4)}
         self.frames.append(frame)
 
     @property
     def tables(self) -> set[tuple[str, str]]:
-        """Schema and table of each relation of which it has row changes, aborted ones included."""
+        """Schema and table of each relation that it changes, aborted changes included."""
         return {self.names[oid] for oid in self.changed if oid in self.names}
 
     def abort(self, subxid: int) -> None:

@@ -192,9 +192,9 @@ class Holding:
 
     def _rollback_prepared(self, message: RollbackPrepared) -> Outcome:
         held = self._prepared.pop(message.gid, None)
-        self._standby.release(message.gid)
-        self._standby.reach(message.rollback_end_lsn)
         if held is None:
+            self._standby.release(message.gid)
+            self._standby.reach(message.rollback_end_lsn)
             return None
         held.frames.drop()
         end, microseconds = message.rollback_end_lsn, message.rollback_microseconds

@@ -80,9 +80,9 @@ class Housekeeping:
     def save(self, session: Session, stream: Stream) -> None:
         """Save the position and confirm what stands before it."""
         self._saved_at = time.monotonic()
-        self._progress.dirty = False
         position = self._progress.position(session.saved.epoch)
         session.save(position, stream.standby.safe_lsn)
+        self._progress.dirty = False
 
     def _save_is_due(self, session: Session, stream: Stream, now: float) -> bool:
         if now - self._saved_at < _SAVE_EVERY:

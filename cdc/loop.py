@@ -41,6 +41,8 @@ __all__ = ["Loop"]
 _REACHED = Reached.REACHED
 _BATCH = 256
 """Frames that are taken at once."""
+_LAST_SAVE = 1.0
+"""Seconds that a save may take when the stream was lost."""
 _FAREWELL = 10.0
 """Seconds that the last save may take before the sockets are shut."""
 
@@ -102,9 +104,7 @@ class Loop:
     def _again(self, error: ConnectionFailed) -> Steps:
         """The connection was lost: connect again, for as long as it takes."""
         self.reconnects += 1
-        self._lost(error)
-        if self.session is not None:
-            yield Call(self.session.close)
+        yield Call(self._lost, (error,))
         while not self.is_stopping:
             self.attempts += 1
             yield from self._pause(self._backoff.wait(self.attempts, random.random()))
@@ -125,6 +125,22 @@ class Loop:
         self.problem = str(error)
         self._set_status(Status.CONNECTING)
         self._stop_ticker()
+        session = self.session
+        if session is not None:
+            if session.stream is not None and self.progress.dirty:
+                self._save_at_last(session, session.stream)
+            session.close()
+
+    def _save_at_last(self, session: Session, stream: Stream) -> None:
+        """The stream is gone; the ordinary connection may still be there, to save what was delivered."""
+        guard = threading.Timer(_LAST_SAVE, session.abort)
+        guard.start()
+        try:
+            self._house.save(session, stream)
+        except (CdcError, psycopg.Error):
+            return  # It is saved again once there is a connection, or at the end.
+        finally:
+            guard.cancel()
 
     def _pause(self, seconds: float) -> Steps:
         deadline = time.monotonic() + seconds
@@ -203,7 +219,9 @@ class Loop:
             yield from self._deliver(session, stream, item)
         elif isinstance(item, PreparedEnd):
             self._activate(session)
-            yield from self._delivery.prepared(item)
+            if self._target.options.two_phase:  # A slot that was made with it tells of them without being asked.
+                yield from self._delivery.prepared(item)
+            stream.told(item)
 
     def _deliver(self, session: Session, stream: Stream, committed: Committed) -> Steps:
         """A transaction that was held has committed: its changes take the ordinary way now."""
@@ -223,9 +241,21 @@ class Loop:
             yield Breathe()
         self._dispatcher.restore(stream.relations, session.admission.view)
         self._delivery.fresh |= stream.relations.keys()
+        if committed.gid:
+            self._finish_prepared(stream, committed)
         self.progress.reached(stream.standby.finished_lsn)
 
+    def _finish_prepared(self, stream: Stream, committed: Committed) -> None:
+        """Remember that it is over, also when it had no change: after a restart its commit may come without them."""
+        finished = self.progress.position(stream.epoch)
+        if finished is None or finished.commit_lsn < committed.commit_lsn:
+            transaction = Transaction(stream.epoch, committed.xid, committed.commit_lsn, committed.commit_microseconds)
+            self.progress.finished = (transaction, 0)
+
     def _lost_prepared(self, session: Session, gid: str) -> Steps:
+        if self._target.slot is not None and self._target.state is None:
+            log.warning("prepared.unknown", gid=gid, reason="its changes were confirmed before; nothing is remembered")
+            return
         gap = Gap(f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again")
         if self._target.on_gap == "stop":
             raise GapError(f"changes are missing: {gap.reason}. Bring your data up to date and start anew", gap)
@@ -233,7 +263,7 @@ class Loop:
 
     def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
         roles = self._dispatcher.roles(message.schema, message.table)
-        relation = yield Call(session.admission.relation, (message, roles))
+        relation = yield Call(session.relation, (message, roles))
         stream.define(relation)
         if relation.schema != "cdc":
             self._dispatcher.define(relation, session.admission.view)
@@ -300,6 +330,8 @@ class Loop:
                     log.warning("position.not_saved", reason=str(error))
                 finally:
                     guard.cancel()
+            elif self.progress.dirty and session.saved.position != self.progress.position(session.saved.epoch):
+                log.warning("position.not_saved", reason="the connection was lost")
             session.close()
         self._set_status(Status.STOPPED)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +24,9 @@ from cdc.events import Gap
 from cdc.log import log
 from cdc.lsn import Lsn, Position
 from cdc.options import Options
+from cdc.pgoutput import RelationMessage
 from cdc.publication import identifiers
+from cdc.relation import Relation
 from cdc.server import check_server, flush_lsn, identify
 from cdc.slot import OpenSlot, open_slot, start_command
 from cdc.spool import MemoryOrFile
@@ -39,6 +41,8 @@ __all__ = ["Session", "Target", "translated"]
 _POSTGRES_EPOCH = 946_684_800
 _LONGEST_INTERVAL = 10.0
 _FAREWELL = 2.0
+_LOCK_PATIENCE = 5.0
+"""Seconds that a lock on a published table, as of an ALTER TABLE that was prepared, may hold up the opening."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +111,12 @@ class Session:
         target.options.check(self.control.info.server_version)
         self.replication = ReplicationConnection(target.dsn)
         self._pin()
-        self.admission = Admission(
-            self.control, target.publications, self._caches, Types(target.decoders), target.options.binary
-        )
+        types = Types(target.decoders)
+        with self.without_waiting(_LOCK_PATIENCE):
+            self.admission = Admission(self.control, target.publications, self._caches, types, target.options.binary)
         if check is not None:
-            check(self.admission)
+            with self.without_waiting(_LOCK_PATIENCE):
+                check(self.admission)
         identity = identify(self.replication)
         before = None if former is None else (former.replication.process_id, former.saved)
         self.slot: OpenSlot = open_slot(
@@ -153,8 +158,11 @@ class Session:
         self._patience = 6 * interval
         start = self.saved.flush_lsn or Lsn(0)
         names = tuple(self._target.publications)
-        same = skip is not None and skip.epoch == self.saved.epoch and self.saved.publications in (names, ())
-        finished = (skip.commit_lsn, skip.ordinal) if skip is not None and same else None
+        finished = None
+        if skip is not None and skip.epoch == self.saved.epoch:
+            # Other publications count the changes of a transaction differently: the last one comes again as a whole.
+            same = self.saved.publications in (names, ())
+            finished = (skip.commit_lsn, skip.ordinal if same else 0)
         self.saved = replace(self.saved, publications=names)
         stream = Stream(self.saved.epoch, start, finished, interval, self._spool)
         listed = identifiers(self.control, names)
@@ -175,6 +183,13 @@ class Session:
             "WHERE wait_event = 'SyncRep' AND backend_xid IS NOT NULL"
         ).fetchall()
         return {xid for (xid,) in rows}
+
+    def relation(self, message: RelationMessage, roles: Collection[str]) -> Relation:
+        """See `Admission.relation`; rights that are locked, as by a prepared ALTER TABLE, stay as they are known."""
+        if roles:
+            with suppress(psycopg.errors.LockNotAvailable), self.without_waiting():
+                return self.admission.relation(message, roles)
+        return self.admission.relation(message, ())
 
     @property
     def sockets(self) -> tuple[int, int]:
@@ -274,9 +289,9 @@ class Session:
             self._busy_since = None
 
     @contextmanager
-    def without_waiting(self) -> Iterator[None]:
-        """Questions to the server that meet a lock raise LockNotAvailable instead of waiting."""
-        self.control.execute("SET lock_timeout = '100ms'")
+    def without_waiting(self, patience: float = 0.1) -> Iterator[None]:
+        """Questions to the server that meet a lock raise LockNotAvailable instead of waiting for long."""
+        self.control.execute(f"SET lock_timeout = {round(patience * 1000)}")
         try:
             yield
         finally:
@@ -316,6 +331,11 @@ def translated(error: psycopg.Error) -> CdcError:
     text = first_line(error)
     if isinstance(error, psycopg.errors.ObjectInUse):
         return SlotError(f"the slot is in use: {text}. One consumer a slot: stop the other, or choose another name")
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return ConnectionFailed(
+            f"a published table is locked, as by an ALTER TABLE that has not ended ({text}). Commit it or roll it "
+            "back: see pg_locks, and pg_prepared_xacts when it was prepared"
+        )
     if isinstance(error, psycopg.errors.UndefinedObject) and "publication" in text:
         return ConfigurationError(
             f"{text}: it was created after the slot's position, or dropped. Create it, then `cdc drop` the slot "

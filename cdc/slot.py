@@ -32,6 +32,7 @@ SELECT slot_type, plugin, database, active_pid, confirmed_flush_lsn::text, wal_s
 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s
 """
 _RUNNING = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
+_PREPARED = "SELECT gid FROM pg_catalog.pg_prepared_xacts"
 _GRACE = 5.0
 """Seconds to wait for a slot that is still held, as by a process that was killed a moment ago."""
 
@@ -220,8 +221,9 @@ class _Maker:
     def _create(self, name: str, temporary: bool) -> Lsn:
         """CREATE_REPLICATION_SLOT; the LSN from which it streams. Waits for running transactions, and says so."""
         running = [pid for (pid,) in self.connection.execute(_RUNNING).fetchall()]
-        if running:
-            log.warning("slot.create.waits", slot=name, for_transactions_of=running)
+        prepared = [gid for (gid,) in self.connection.execute(_PREPARED).fetchall()]
+        if running or prepared:
+            log.warning("slot.create.waits", slot=name, for_transactions_of=running, for_prepared=prepared)
         kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
         quoted = sql.Identifier(name).as_string(self.connection)
         try:

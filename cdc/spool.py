@@ -100,9 +100,13 @@ class SpoolFrames:
 
     def __iter__(self) -> Iterator[list[bytes]]:
         """All frames, in lists."""
-        rest = b""
+        rest = bytearray()
         for block in self._blocks():
-            frames, rest = _frames(rest + block)
+            rest += block
+            if len(rest) < _LENGTH.size or len(rest) < _LENGTH.size + _LENGTH.unpack_from(rest)[0]:
+                continue  # a frame larger than a block: a look at each of its pieces would be quadratic
+            frames, left = _frames(bytes(rest))
+            rest = bytearray(left)
             yield frames
 
     def drop(self) -> None:

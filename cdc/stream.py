@@ -121,6 +121,7 @@ class Stream:
     def deliver(self, committed: Committed) -> Iterator[list[bytes]]:
         """The frames of a held transaction, to be received now, in lists; behind the last one it is over."""
         held = committed.held
+        self.standby.server_lsn = max(self.standby.server_lsn, committed.end_lsn)
         if held is not None:
             relations, self.relations = self.relations, dict(held.relations)
             self._body = _STREAMED_BODY if held.streamed else _BODY
@@ -135,6 +136,16 @@ class Stream:
             held.frames.drop()
         self.standby.reach(committed.end_lsn)
         self.standby.release(committed.gid)
+
+    def told(self, end: PreparedEnd) -> None:
+        """Handlers have heard of it: only then is one that was rolled back over."""
+        if end.rolled_back:
+            self.standby.release(end.gid)
+            self.standby.reach(end.lsn)
+
+    def is_finished(self, commit_lsn: Lsn) -> bool:
+        """Whether a former connection or process has finished with the transaction, or with a part of it."""
+        return self._skip is not None and commit_lsn <= self._skip[0]
 
     def _placed(self, error: DecodeError, data: bytes) -> DecodeError:
         """The error with the place and the type of the message in which it was found."""
@@ -216,10 +227,6 @@ class Stream:
 
     def _unknown(self, oid: int) -> Relation:
         raise DecodeError(f"a change of relation {oid}, which no Relation message announced", offset=1)
-
-    def is_finished(self, commit_lsn: Lsn) -> bool:
-        """Whether a former connection or process has finished with the transaction, or with a part of it."""
-        return self._skip is not None and commit_lsn <= self._skip[0]
 
     # Everything else.
 

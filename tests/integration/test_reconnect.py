@@ -97,3 +97,21 @@ def test_a_restarted_server(kind: str, mode: str) -> None:
                 after.execute("INSERT INTO wells VALUES (2)")
                 running.caught_up(after)
             assert [event.key for event in running.events] == [1, 2]
+
+
+def test_a_stop_while_the_connection_is_lost_repeats_nothing(kind: str, database: str, db: psycopg.Connection) -> None:
+    """The walsender is gone, the server is not: what was delivered is saved all the same."""
+    with Running(kind, database, backoff=cdc.Backoff(first=30, longest=30)) as running:
+        db.execute("INSERT INTO wells VALUES (0)")
+        running.caught_up(db)
+        until(
+            lambda: running.consumer.health().confirmed_lsn > cdc.Lsn(0) and not running.consumer._loop.progress.dirty
+        )
+        db.execute("INSERT INTO wells SELECT n FROM generate_series(1, 100) n")
+        running.caught_up(db)
+        db.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'ingest'")
+        until(lambda: running.consumer.health().status is cdc.Status.CONNECTING)
+        assert len(running.events) == 101
+    with Running(kind, database) as running:
+        running.caught_up(db)
+        assert running.events == []

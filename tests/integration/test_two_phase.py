@@ -184,3 +184,170 @@ def test_subjects_and_filters_are_not_told(database: str, db: psycopg.Connection
         db.execute(f"COMMIT PREPARED '{name} g'")
         running.caught_up(db)
     assert [event.key for event in filtered] == [1]
+
+
+def test_a_prepared_transaction_without_a_change_is_no_gap_after_a_restart(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """Its commit comes again, without its prepare, because another one is still open."""
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    db.execute("CREATE TABLE unpublished (id int)")
+    with Running(kind, database, **options(db)) as running:
+        prepare(database, f"{name} empty", "INSERT INTO unpublished VALUES (1)")
+        prepare(database, f"{name} open", "INSERT INTO wells VALUES (1)")
+        db.execute(f"COMMIT PREPARED '{name} empty'")
+        running.caught_up(db)
+    with Running(kind, database, **options(db)) as running:
+        db.execute(f"COMMIT PREPARED '{name} open'")
+        running.caught_up(db)
+        assert [event.key for event in running.events if isinstance(event, cdc.Insert)] == [1]
+
+
+def test_overlapping_prepared_transactions_without_a_state(kind: str, database: str, db: psycopg.Connection) -> None:
+    """Nothing is remembered, so that nothing can be missed."""
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    with Running(kind, database, state=None, **options(db)) as running:
+        prepare(database, f"{name} one", "INSERT INTO wells VALUES (1)")
+        prepare(database, f"{name} two", "INSERT INTO wells VALUES (2)")
+        db.execute(f"COMMIT PREPARED '{name} one'")
+        running.caught_up(db)
+    with Running(kind, database, state=None, **options(db)) as running:
+        db.execute(f"COMMIT PREPARED '{name} two'")
+        running.caught_up(db)
+        assert [event.key for event in running.events if isinstance(event, cdc.Insert)] == [2]
+
+
+def test_other_publications_while_a_prepared_transaction_is_open(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """Only the last transaction comes again: its ordinals mean nothing with other publications."""
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    db.execute("CREATE TABLE other (id int PRIMARY KEY); CREATE PUBLICATION other FOR TABLE other")
+    with Running(kind, database, **options(db)) as running:
+        prepare(database, f"{name} one", "INSERT INTO wells VALUES (1)")
+        prepare(database, f"{name} two", "INSERT INTO wells VALUES (2)")
+        db.execute(f"COMMIT PREPARED '{name} one'")
+        db.execute("INSERT INTO wells VALUES (3)")
+        running.caught_up(db)
+    with Running(kind, database, publication=["wells", "other"], **options(db)) as running:
+        running.caught_up(db)
+        keys = [event.key for event in running.events if isinstance(event, cdc.Insert)]
+        assert keys == [key for (_, key) in told(db, ("INSERT", 3)) if db.info.server_version >= 150000]
+
+
+def test_a_rollback_whose_handler_raises_is_told_again(kind: str, database: str, db: psycopg.Connection) -> None:
+    if db.info.server_version < 150000:
+        return  # nobody is told
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+
+    def handler(event: Any) -> None:
+        if event.rolled_back:
+            raise ValueError
+
+    with Running(kind, database, lambda running: running.on("wells", handler), two_phase=True) as running:
+        prepare(database, f"{name} h", "INSERT INTO wells VALUES (1)")
+        running.caught_up(db)
+        db.execute(f"ROLLBACK PREPARED '{name} h'")
+        with pytest.raises(cdc.HandlerError, match="comes again"):
+            running.caught_up(db)
+        with pytest.raises(cdc.HandlerError):
+            running.do(running.consumer.stop)
+    for expected in ([(f"{name} h", True)], []):
+        with Running(kind, database, two_phase=True) as running:
+            running.caught_up(db)
+            assert [each for each in seen(running) if each[1]] == expected
+
+
+def test_a_rollback_while_nobody_reads_is_told(kind: str, database: str, db: psycopg.Connection) -> None:
+    if db.info.server_version < 150000:
+        return
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    with Running(kind, database, two_phase=True) as running:
+        prepare(database, f"{name} i", "INSERT INTO wells VALUES (1)")
+        running.caught_up(db)
+        assert seen(running) == [(f"{name} i", False)]
+    db.execute(f"ROLLBACK PREPARED '{name} i'")
+    with Running(kind, database, two_phase=True) as running:
+        running.caught_up(db)
+        assert seen(running)[-1] == (f"{name} i", True)
+
+
+def test_a_prepared_truncate_is_told(kind: str, database: str, db: psycopg.Connection) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    with Running(kind, database, **options(db)) as running:
+        prepare(database, f"{name} j", "TRUNCATE wells")
+        running.caught_up(db)
+        assert seen(running) == told(db, (f"{name} j", False))
+
+
+def test_without_the_option_nobody_is_told(kind: str, database: str, db: psycopg.Connection) -> None:
+    """A slot that was made with it sends prepared transactions all the same."""
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    with Running(kind, database, **options(db)):
+        pass
+    with Running(kind, database) as running:
+        prepare(database, f"{name} k", "INSERT INTO wells VALUES (1)")
+        running.caught_up(db)
+        assert running.events == []
+        db.execute(f"COMMIT PREPARED '{name} k'")
+        running.caught_up(db)
+        assert seen(running) == [("INSERT", 1)]
+
+
+def test_other_columns_are_published_while_a_transaction_is_prepared(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """Its rows are read and judged by the columns with which they were sent."""
+    if db.info.server_version < 150000:
+        return  # no column lists
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    db.execute("CREATE PUBLICATION part FOR TABLE wells (id, notes) WITH (publish = 'insert')")
+    insert = "INSERT INTO wells (id, name, notes) VALUES (%s, '%s', '%s')"
+    received: list[Any] = []
+
+    def subscribe(running: Running) -> None:
+        running.on("wells", received.append, operations=["insert"], filter="notes=eq.yes")
+
+    with Running(kind, database, subscribe, publication="part", two_phase=True) as running:
+        db.execute(insert % (0, "no", "yes"))
+        prepare(database, f"{name} l", insert % (1, "yes", "no"), insert % (2, "no", "yes"))
+        running.caught_up(db)
+        db.execute("ALTER PUBLICATION part SET TABLE wells (id, name, notes)")
+        db.execute(insert % (3, "no", "yes"))
+        running.caught_up(db)
+        db.execute(f"COMMIT PREPARED '{name} l'")
+        db.execute(insert % (4, "yes", "yes"))
+        running.caught_up(db)
+    assert [event.key for event in received] == [0, 3, 2, 4]
+    assert [set(event.new) for event in received[2:]] == [{"id", "notes"}, {"id", "name", "notes"}]
+
+
+def test_a_prepared_alter_table_holds_up_nobody_else(kind: str, database: str, db: psycopg.Connection) -> None:
+    """Rights on a locked table cannot be read: those that are known count, and the other tables go on."""
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    db.execute("CREATE TABLE other (id int PRIMARY KEY); ALTER PUBLICATION wells ADD TABLE other")
+    db.execute("ALTER TABLE wells ENABLE ROW LEVEL SECURITY; ALTER TABLE wells REPLICA IDENTITY FULL")
+    db.execute("CREATE POLICY one ON wells TO authenticated USING (id = 1); GRANT SELECT ON wells TO authenticated")
+
+    def subscribe(running: Running) -> None:
+        running.on("wells", running.events.append, subject=cdc.Subject("authenticated"))
+        running.on("other", running.events.append)
+
+    with Running(kind, database, subscribe, **options(db)) as running:
+        prepare(database, f"{name} m", "ALTER TABLE wells ADD COLUMN more int", "INSERT INTO wells VALUES (1), (2)")
+        db.execute("INSERT INTO other VALUES (7)")
+        running.caught_up(db)
+        assert [event.key for event in running.events if isinstance(event, cdc.Insert)] == [7]
+        db.execute(f"COMMIT PREPARED '{name} m'")
+        running.caught_up(db)
+        assert [event.key for event in running.events if isinstance(event, cdc.Insert)] == [7, 1]
+
+
+def test_a_start_that_meets_a_prepared_alter_table_says_so(
+    kind: str, database: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    monkeypatch.setattr("cdc.session._LOCK_PATIENCE", 0.2)
+    prepare(database, f"{name} n", "ALTER TABLE wells ADD COLUMN more int")
+    with pytest.raises(cdc.ConnectionFailed, match="a published table is locked"), Running(kind, database):
+        pass

@@ -224,6 +224,9 @@ def test_the_tables_of_a_prepared_transaction_are_known_before_it_commits() -> N
     ended = stream.receive(wire.xlog(wire.prepare(200, 205, "small")))
     assert isinstance(ended, PreparedEnd) and ended.held.changed == {3}
     assert ended.held.tables == {("public", "wells")}
+    talk(wire.begin_prepare(300, 305, "emptied"), wire.truncate([3, 1]))
+    ended = stream.receive(wire.xlog(wire.prepare(300, 305, "emptied")))
+    assert isinstance(ended, PreparedEnd) and ended.held.changed == {1, 3}
 
 
 def test_a_commit_of_a_transaction_that_was_prepared_before_the_connection() -> None:

@@ -109,6 +109,8 @@ class Conversation:
                     yield from self.receive(each)
         elif isinstance(item, RowChange | PreparedEnd):
             yield item
+            if isinstance(item, PreparedEnd):
+                self.stream.told(item)
 
 
 def events(frames: Iterable[bytes], spool: MemoryOrFile, types: Types | None = None) -> Iterator[Any]:
