@@ -76,6 +76,7 @@ class _Admission:
 
 class _Session:
     admission = _Admission()
+    relation = admission.relation
 
 
 class RealPath(Path):

@@ -6,6 +6,7 @@ import selectors
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Self
 
 
@@ -72,7 +73,8 @@ class Proxy:
                 watched = [self._listener, *self._pairs]
             with selectors.DefaultSelector() as selector:
                 for each in watched:
-                    if each.fileno() >= 0:
+                    # `cut` may close it at this very moment, and the number may be another socket's by now.
+                    with suppress(OSError, ValueError, KeyError):
                         selector.register(each, selectors.EVENT_READ)
                 ready = [key.fileobj for key, _ in selector.select(0.05)]
             with self._mutex:

@@ -348,6 +348,12 @@ def test_a_start_that_meets_a_prepared_alter_table_says_so(
 ) -> None:
     name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
     monkeypatch.setattr("cdc.session._LOCK_PATIENCE", 0.2)
+    with Running(kind, database):
+        pass  # the slot is made, which would wait for the transaction
     prepare(database, f"{name} n", "ALTER TABLE wells ADD COLUMN more int")
+    if db.info.server_version < 160000:
+        with Running(kind, database) as running:  # these versions read the publication without the table's lock
+            running.caught_up(db)
+        return
     with pytest.raises(cdc.ConnectionFailed, match="a published table is locked"), Running(kind, database):
         pass
