@@ -154,15 +154,11 @@ class ReplicationConnection:
     def _result(self, command: str) -> pq.abc.PGresult:
         """The result of a command, waited for in Python, so that an interrupt is heard meanwhile."""
         pgconn = self._pgconn
-        with self._mutex, selectors.DefaultSelector() as selector:
+        with self._mutex:
             pgconn.send_query(command.encode())
-            selector.register(self.fileno(), selectors.EVENT_READ)
             while pgconn.is_busy():
-                selector.select(1.0)
-                try:
-                    pgconn.consume_input()
-                except psycopg.OperationalError as error:
-                    raise ConnectionFailed(f"the connection was lost: {first_line(error)}") from None
+                self._is_readable(1.0)
+                self._take_in()
             results = []
             while (result := pgconn.get_result()) is not None:
                 results.append(result)
@@ -200,10 +196,7 @@ class ReplicationConnection:
     def read(self) -> None:
         """Read from the socket what is there. Raises ConnectionFailed when the connection is lost."""
         with self._mutex:
-            try:
-                self._pgconn.consume_input()
-            except psycopg.OperationalError as error:
-                raise ConnectionFailed(f"the connection was lost: {first_line(error)}") from None
+            self._take_in()
 
     def send(self, data: bytes) -> None:
         """Send one CopyData frame; what the socket does not take now goes out with a later call."""
@@ -236,6 +229,13 @@ class ReplicationConnection:
         with self._mutex:
             self._connection.close()
 
+    def _take_in(self) -> None:
+        """Read from the socket what is there; the mutex is held."""
+        try:
+            self._pgconn.consume_input()
+        except psycopg.OperationalError as error:
+            raise ConnectionFailed(f"the connection was lost: {first_line(error)}") from None
+
     def _is_readable(self, seconds: float) -> bool:
         """Whether the socket has something to read within `seconds`."""
         with selectors.DefaultSelector() as selector:
@@ -252,10 +252,7 @@ class ReplicationConnection:
             left = deadline - time.monotonic()
             if left <= 0 or not self._is_readable(left):
                 return ConnectionFailed("the server ended the stream")
-            try:
-                pgconn.consume_input()
-            except psycopg.OperationalError as error:
-                return ConnectionFailed(f"the connection was lost: {first_line(error)}")
+            self._take_in()
         result = pgconn.get_result()
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
             return _error(result)

@@ -80,12 +80,10 @@ class Consuming:
         _check_settings(names, slot, on_gap, rights_interval)
         if not isinstance(backoff, Backoff | None):
             raise ConfigurationError(f"backoff is a cdc.Backoff, as cdc.Backoff(first=1.0), not {backoff!r}")
-        if not isinstance(spool_folder, str | Path | None):
+        if not isinstance(spool_folder, str | Path | None) or spool_folder == "":
             raise ConfigurationError(f"spool_folder: {spool_folder!r} is not a folder")
         gap = on_gap or ("deliver" if slot is None else "stop")
         self._forgetful = slot is not None and state is None
-        if spool_folder is not None and not (isinstance(spool_folder, str | Path) and str(spool_folder)):
-            raise ConfigurationError(f"spool_folder is the path of a folder, not {spool_folder!r}")
         folder = None if spool_folder is None else Path(spool_folder)
         options = Options(streaming, two_phase, binary, spool_memory, folder)
         self._decoders: dict[str, Callable[[str], object]] = {}

@@ -94,10 +94,14 @@ class Delivery:
             gap = Gap(f"table {seen[0]} is called {relation} from here on", previous=each.previous)
             yield from self._hand(each, self._other_table(gap))
 
-    def _other_table(self, gap: Gap) -> Gap:
-        gap = replace(gap, last=self._progress.last)
+    def check(self, gap: Gap) -> None:
+        """Raise GapError when the consumer stops at gaps."""
         if self._on_gap == "stop":
             raise GapError(f"changes are missing: {gap.reason}. Bring your data up to date and start anew", gap)
+
+    def _other_table(self, gap: Gap) -> Gap:
+        gap = replace(gap, last=self._progress.last)
+        self.check(gap)
         log.warning("gap", reason=gap.reason, last=str(gap.last))
         return gap
 

@@ -3,9 +3,6 @@
 Pure: no I/O, no clock; where the frames lie is the spool's matter. The manual: "Logical Streaming Replication
 Parameters" (streaming, two_phase) and "Logical Replication Message Formats". A frame is kept as it came. When the
 commit arrives, the frames go the ordinary way of a change, without those of sub-transactions that were aborted.
-
-A relation that was announced inside a streamed transaction holds for that transaction; the server counts it as
-announced to all once the transaction has committed, unless it announced a newer one meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cdc.pgoutput import TruncateMessage
+from cdc.pgoutput.formats import read
 from cdc.relation import Relation
+from cdc.tuples import HEADER
 
 __all__ = ["Frames", "Held", "Spool"]
 
@@ -65,15 +65,20 @@ class Held:
     changed: set[int] = field(default_factory=set)
     _aborted: set[int] = field(default_factory=set)
 
+    @property
+    def body(self) -> int:
+        """Where the body of a message stands in its frame: behind the type byte and, if streamed, the xid."""
+        return HEADER + 5 if self.streamed else HEADER + 1
+
     def keep(self, frame: bytes) -> None:
         """Keep a frame of a message that belongs to the transaction."""
-        at = 30 if self.streamed else 26
-        if frame[25] in _ROWS:
+        kind, at = frame[HEADER], self.body
+        if kind in _ROWS:
             self.changed.add(int.from_bytes(frame[at : at + 4], "big"))
-        elif frame[25] == _TRUNCATE:
-            # Format: Int32 number of relations, Int8 options, Int32 OID of each.
-            rest = frame[at + 5 :]
-            self.changed |= {int.from_bytes(rest[each : each + 4], "big") for each in range(0, len(rest), 4)}
+        elif kind == _TRUNCATE:
+            message, _ = read(frame, kind, at)
+            assert isinstance(message, TruncateMessage)
+            self.changed.update(message.relation_oids)
         self.frames.append(frame)
 
     @property
@@ -96,4 +101,4 @@ class Held:
             return
         aborted = {xid.to_bytes(4, "big") for xid in self._aborted}
         for frames in self.frames:
-            yield [frame for frame in frames if frame[26:30] not in aborted]
+            yield [frame for frame in frames if frame[HEADER + 1 : HEADER + 5] not in aborted]

@@ -1,8 +1,7 @@
 """Which transactions are held, and what each message about them means.
 
 Pure: no I/O, no clock. Streamed transactions come in blocks between those of others; prepared ones come whole and
-commit later, or never. A relation that was announced inside a streamed transaction holds for that transaction; the
-server counts it as announced to all once the transaction has committed, unless it announced a newer one meanwhile.
+commit later, or never.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from cdc.pgoutput import (
     StreamStart,
     StreamStop,
 )
+from cdc.pgoutput.announcements import Announcements
 from cdc.pgoutput.formats import read, whole
 from cdc.relation import Relation
 from cdc.standby import Standby
@@ -99,8 +99,7 @@ class Holding:
         self._streamed: dict[int, Held] = {}
         self._prepared: dict[str, Held] = {}
         self._open: Held | None = None
-        self._announced: dict[int, int] = {}
-        self._announcements = 0
+        self._announcements = Announcements()
         self.acts: dict[type, Callable[[Any], Outcome]] = {
             StreamStart: self._stream_start,
             StreamStop: self._stream_stop,
@@ -115,14 +114,11 @@ class Holding:
 
     def announce(self, oid: int) -> None:
         """A relation was announced to all."""
-        self._announcements += 1
-        self._announced[oid] = self._announcements
+        self._announcements.to_all(oid)
 
     def announced(self, held: Held, own: dict[int, Relation]) -> dict[int, Relation]:
         """The relations, of those that hold at the end of a transaction, that hold for all from now on."""
-        newer = {oid: number for oid, number in held.announced.items() if number > self._announced.get(oid, 0)}
-        self._announced |= newer
-        return {oid: own[oid] for oid in newer if oid in own}
+        return {oid: own[oid] for oid in self._announcements.committed(held.announced) if oid in own}
 
     def keep(self, frame: bytes, at: int) -> None:
         """Keep the frame of a message that belongs to the open transaction."""
@@ -134,13 +130,12 @@ class Holding:
         held = self._open
         assert held is not None
         held.keep(frame)
-        message, end = read(frame, frame[HEADER], at + 4 if held.streamed else at)
+        message, end = read(frame, frame[HEADER], held.body)
         whole(frame, end)
         assert isinstance(message, RelationMessage)
         held.names[message.oid] = (message.schema, message.table)
         if held.streamed:
-            self._announcements += 1
-            held.announced[message.oid] = self._announcements
+            held.announced[message.oid] = self._announcements.number()
         return message
 
     def _stream_start(self, message: StreamStart) -> None:

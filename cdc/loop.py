@@ -8,9 +8,9 @@ returned handler is a contiguous prefix of the stream: that is what is saved and
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import psycopg
 
@@ -18,8 +18,9 @@ from cdc.admission import Admission
 from cdc.cache import Cache
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
-from cdc.errors import CdcError, ConnectionFailed, GapError
+from cdc.errors import CdcError, ConnectionFailed
 from cdc.events import Gap, RowChange
+from cdc.failures import translated
 from cdc.health import Status
 from cdc.holding import Committed, PreparedEnd
 from cdc.housekeeping import Housekeeping
@@ -28,7 +29,7 @@ from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
-from cdc.session import Session, Target, translated
+from cdc.session import Session, Target
 from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
 from cdc.ticker import Ticker
@@ -133,14 +134,9 @@ class Loop:
 
     def _save_at_last(self, session: Session, stream: Stream) -> None:
         """The stream is gone; the ordinary connection may still be there, to save what was delivered."""
-        guard = threading.Timer(_LAST_SAVE, session.abort)
-        guard.start()
-        try:
+        # A save that fails is made up for once there is a connection, or at the end.
+        with suppress(CdcError, psycopg.Error), session.within(_LAST_SAVE):
             self._house.save(session, stream)
-        except (CdcError, psycopg.Error):
-            return  # It is saved again once there is a connection, or at the end.
-        finally:
-            guard.cancel()
 
     def _pause(self, seconds: float) -> Steps:
         deadline = time.monotonic() + seconds
@@ -257,8 +253,7 @@ class Loop:
             log.warning("prepared.unknown", gid=gid, reason="its changes were confirmed before; nothing is remembered")
             return
         gap = Gap(f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again")
-        if self._target.on_gap == "stop":
-            raise GapError(f"changes are missing: {gap.reason}. Bring your data up to date and start anew", gap)
+        self._delivery.check(gap)
         yield from self._tell_gap(session, gap)
 
     def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
@@ -321,15 +316,12 @@ class Loop:
         session = self.session
         if session is not None:
             if session.stream is not None and self.status in (Status.LIVE, Status.CATCHING_UP):
-                guard = threading.Timer(_FAREWELL, session.abort)
-                guard.start()
                 try:
-                    self._house.save(session, session.stream)
-                    session.finish()
+                    with session.within(_FAREWELL):
+                        self._house.save(session, session.stream)
+                        session.finish()
                 except (CdcError, psycopg.Error) as error:
                     log.warning("position.not_saved", reason=str(error))
-                finally:
-                    guard.cancel()
             elif self.progress.dirty and session.saved.position != self.progress.position(session.saved.epoch):
                 log.warning("position.not_saved", reason="the connection was lost")
             session.close()

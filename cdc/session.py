@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,8 +19,8 @@ import psycopg
 
 from cdc.admission import Admission
 from cdc.cache import Cache
-from cdc.connection import ReplicationConnection, connect, connection_string, first_line
-from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, GapError, SlotError
+from cdc.connection import ReplicationConnection, connect, connection_string
+from cdc.errors import CdcError, ConnectionFailed, GapError
 from cdc.events import Gap
 from cdc.log import log
 from cdc.lsn import Lsn, Position
@@ -35,7 +36,7 @@ from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.values import Types
 
-__all__ = ["Session", "Target", "translated"]
+__all__ = ["Session", "Target"]
 
 
 _POSTGRES_EPOCH = 946_684_800
@@ -289,6 +290,16 @@ class Session:
             self._busy_since = None
 
     @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """What takes longer finds the sockets shut, and a lost connection."""
+        guard = threading.Timer(seconds, self.abort)
+        guard.start()
+        try:
+            yield
+        finally:
+            guard.cancel()
+
+    @contextmanager
     def without_waiting(self, patience: float = 0.1) -> Iterator[None]:
         """Questions to the server that meet a lock raise LockNotAvailable instead of waiting for long."""
         self.control.execute(f"SET lock_timeout = {round(patience * 1000)}")
@@ -324,27 +335,3 @@ def _control(dsn: str) -> psycopg.Connection[Any]:
     connection = connect(dsn)
     connection.execute("SET synchronous_commit = local; SET idle_session_timeout = 0; SET statement_timeout = 0")
     return connection
-
-
-def translated(error: psycopg.Error) -> CdcError:
-    """The error for what the server said while the session was opened or streamed."""
-    text = first_line(error)
-    if isinstance(error, psycopg.errors.ObjectInUse):
-        return SlotError(f"the slot is in use: {text}. One consumer a slot: stop the other, or choose another name")
-    if isinstance(error, psycopg.errors.LockNotAvailable):
-        return ConnectionFailed(
-            f"a published table is locked, as by an ALTER TABLE that has not ended ({text}). Commit it or roll it "
-            "back: see pg_locks, and pg_prepared_xacts when it was prepared"
-        )
-    if isinstance(error, psycopg.errors.UndefinedObject) and "publication" in text:
-        return ConfigurationError(
-            f"{text}: it was created after the slot's position, or dropped. Create it, then `cdc drop` the slot "
-            "and start anew"
-        )
-    if isinstance(
-        error, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ObjectNotInPrerequisiteState)
-    ):
-        return ConnectionFailed(f"the server ended the stream: {text}")
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return ConfigurationError(f"the role may not do this: {text}")
-    return ConfigurationError(f"the server refuses: {text}")

@@ -37,7 +37,6 @@ __all__ = ["Reached", "Received", "Stream"]
 _KEEPALIVE = Struct(">QqB").unpack_from
 _KEEPALIVE_SIZE = 18
 _BODY = HEADER + 1
-_STREAMED_BODY = _BODY + 4
 _ENTER, _STAY, _LEAVE = Effect.ENTER, Effect.STAY, Effect.LEAVE
 
 
@@ -124,7 +123,7 @@ class Stream:
         self.standby.server_lsn = max(self.standby.server_lsn, committed.end_lsn)
         if held is not None:
             relations, self.relations = self.relations, dict(held.relations)
-            self._body = _STREAMED_BODY if held.streamed else _BODY
+            self._body = held.body
             self.transaction = Transaction(
                 self.epoch, committed.xid, committed.commit_lsn, committed.commit_microseconds
             )
@@ -132,7 +131,6 @@ class Stream:
             yield from held.committed()
             self._body, self.transaction, self._delivering = _BODY, None, False
             self.relations = relations | self._holding.announced(held, self.relations)
-        if held is not None:
             held.frames.drop()
         self.standby.reach(committed.end_lsn)
         self.standby.release(committed.gid)

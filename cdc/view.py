@@ -14,7 +14,6 @@ from cdc.row import Row
 from cdc.schema_change import SchemaChange
 from cdc.subscription import Subscription
 from cdc.transaction import Place
-from cdc.tuples import UNCHANGED
 
 __all__ = ["View"]
 
@@ -155,7 +154,8 @@ class View:
 
     def _update(self, event: RowChange) -> RowChange | None:
         assert event.new is not None
-        before = event.old if event.old is not None else self._key_of(event.new)
+        # Without an old row its identity did not change.
+        before = event.old if event.old is not None else event.new.shown_as(self._relation.identity)
         pair = (self._judge(before), self._judge(event.new))
         effect = _EFFECTS.get(pair)
         if effect is None:
@@ -164,14 +164,6 @@ class View:
         old = None if effect is Effect.ENTER else self._shown(before if effect is Effect.LEAVE else event.old)
         new = None if effect is Effect.LEAVE else self._shown(event.new)
         return event.seen_as(old, new, effect)
-
-    def _key_of(self, row: Row) -> Row:
-        """The old row of an UPDATE that came without one: its identity did not change."""
-        identity = self._relation.identity
-        cells = list(row.cells)
-        for index in identity.absent:
-            cells[index] = UNCHANGED
-        return Row.of_cells(identity, cells)
 
     def _judge(self, row: Row) -> Verdict:
         assert self._predicate is not None

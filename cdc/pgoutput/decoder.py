@@ -8,9 +8,9 @@ same formats.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
 
 from cdc.errors import ConfigurationError, DecodeError, UnsupportedMessage
+from cdc.pgoutput.announcements import Announcements
 from cdc.pgoutput.describe import describe
 from cdc.pgoutput.formats import FORMATS, delete, insert, read, update, whole
 from cdc.pgoutput.messages import (
@@ -70,8 +70,7 @@ class Decoder:
         self._named: set[int] = set()
         self._abort_size = _LONG_ABORT if streaming == "parallel" else _SHORT_ABORT
         self._block: int | None = None
-        self._number = count(1).__next__
-        self._defined: dict[int, int] = {}
+        self._announcements = Announcements()
         self._streamed: dict[int, Streamed] = {}
         self._rest, self._at = b"", 0
         self._rows: dict[int, Callable[[bytes, int, int | None], tuple[Message, int]]] = {
@@ -215,16 +214,13 @@ class Decoder:
 
     def _define(self, message: RelationMessage) -> None:
         """A relation inside a streamed transaction holds for that transaction until it commits."""
-        relation, number = describe(message, self._types), self._number()
+        relation = describe(message, self._types)
         if self._block is not None:
-            self._streamed[self._block][message.oid] = number, relation
+            self._streamed[self._block][message.oid] = self._announcements.number(), relation
         else:
             self.relations[message.oid] = relation
-            self._defined[message.oid] = number
+            self._announcements.to_all(message.oid)
 
     def _keep(self, streamed: Streamed) -> None:
-        """The server counts them as announced from now on, unless it has announced a newer one."""
-        for oid, (number, relation) in streamed.items():
-            if number > self._defined.get(oid, 0):
-                self.relations[oid] = relation
-                self._defined[oid] = number
+        numbers = {oid: number for oid, (number, _) in streamed.items()}
+        self.relations |= {oid: streamed[oid][1] for oid in self._announcements.committed(numbers)}

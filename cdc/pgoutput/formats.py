@@ -18,6 +18,7 @@ from cdc.pgoutput.messages import (
     BeginPrepare,
     Commit,
     CommitPrepared,
+    Controlling,
     LogicalMessage,
     Origin,
     Prepare,
@@ -34,7 +35,7 @@ from cdc.pgoutput.messages import (
 )
 from cdc.tuples import damaged, split
 
-__all__ = ["FORMATS", "Controlling", "begin", "commit", "delete", "insert", "read", "update", "whole"]
+__all__ = ["FORMATS", "begin", "commit", "delete", "insert", "read", "update", "whole"]
 
 _COUNT = Struct(">H").unpack_from
 _OID = Struct(">I").unpack_from
@@ -54,26 +55,6 @@ _EARLIEST, _LATEST = -63_000_000_000_000_000, 252_000_000_000_000_000
 """Microseconds since 2000 that a datetime holds, rounded inwards; no commit lies outside."""
 
 _NO_TIME = "a time lies outside of the years 1 to 9999"
-
-Controlling = (
-    Begin
-    | Commit
-    | Origin
-    | RelationMessage
-    | TypeMessage
-    | TruncateMessage
-    | LogicalMessage
-    | StreamStart
-    | StreamStop
-    | StreamCommit
-    | StreamAbort
-    | BeginPrepare
-    | Prepare
-    | CommitPrepared
-    | RollbackPrepared
-    | StreamPrepare
-)
-"""Every message but Insert, Update and Delete."""
 
 Read = Callable[[bytes, int, "int | None"], "tuple[Controlling, int]"]
 

@@ -22,6 +22,7 @@ __all__ = [
     "BeginPrepare",
     "Commit",
     "CommitPrepared",
+    "Controlling",
     "DeleteMessage",
     "InsertMessage",
     "LogicalMessage",
@@ -42,32 +43,59 @@ __all__ = [
 ]
 
 
+class _Committing:
+    """What tells of a commit knows its time."""
+
+    __slots__ = ()
+
+    commit_microseconds: int
+
+    @property
+    def commit_time(self) -> datetime:
+        """When it committed."""
+        return _datetime(self.commit_microseconds)
+
+
+class _Preparing:
+    """What tells of a prepared transaction knows the time of its PREPARE TRANSACTION."""
+
+    __slots__ = ()
+
+    prepare_microseconds: int
+
+    @property
+    def prepare_time(self) -> datetime:
+        """When it was prepared."""
+        return _datetime(self.prepare_microseconds)
+
+
 @dataclass(frozen=True, slots=True)
-class Begin:
+class _Prepared(_Preparing):
+    """What the three messages about a PREPARE TRANSACTION have in common."""
+
+    prepare_lsn: Lsn
+    end_lsn: Lsn
+    prepare_microseconds: int
+    xid: int
+    gid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begin(_Committing):
     """Begin: 'B', Int64 LSN of the commit, Int64 commit time, Int32 xid. Protocol 1."""
 
     commit_lsn: Lsn
     commit_microseconds: int
     xid: int
 
-    @property
-    def commit_time(self) -> datetime:
-        """When it committed."""
-        return _datetime(self.commit_microseconds)
-
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(_Committing):
     """Commit: 'C', Int8 flags (0), Int64 LSN of the commit, Int64 end LSN, Int64 commit time. Protocol 1."""
 
     commit_lsn: Lsn
     end_lsn: Lsn
     commit_microseconds: int
-
-    @property
-    def commit_time(self) -> datetime:
-        """When it committed."""
-        return _datetime(self.commit_microseconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,18 +208,13 @@ class StreamStop:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamCommit:
+class StreamCommit(_Committing):
     """Stream Commit: 'c', Int32 xid, Int8 flags (0), Int64 LSN of the commit, Int64 end LSN, Int64 time. Protocol 2."""
 
     xid: int
     commit_lsn: Lsn
     end_lsn: Lsn
     commit_microseconds: int
-
-    @property
-    def commit_time(self) -> datetime:
-        """When it committed."""
-        return _datetime(self.commit_microseconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,42 +237,20 @@ class StreamAbort:
 
 
 @dataclass(frozen=True, slots=True)
-class BeginPrepare:
+class BeginPrepare(_Prepared):
     """Begin Prepare: 'b', Int64 LSN of the prepare, Int64 end LSN, Int64 time, Int32 xid, String gid. Protocol 3."""
-
-    prepare_lsn: Lsn
-    end_lsn: Lsn
-    prepare_microseconds: int
-    xid: int
-    gid: str
-
-    @property
-    def prepare_time(self) -> datetime:
-        """When it was prepared."""
-        return _datetime(self.prepare_microseconds)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
+class Prepare(_Prepared):
     """Prepare: 'P', Int8 flags (0), Int64 LSN of the prepare, Int64 end LSN, Int64 time, Int32 xid, String gid.
 
     Protocol 3.
     """
 
-    prepare_lsn: Lsn
-    end_lsn: Lsn
-    prepare_microseconds: int
-    xid: int
-    gid: str
-
-    @property
-    def prepare_time(self) -> datetime:
-        """When it was prepared."""
-        return _datetime(self.prepare_microseconds)
-
 
 @dataclass(frozen=True, slots=True)
-class CommitPrepared:
+class CommitPrepared(_Committing):
     """Commit Prepared: 'K', Int8 flags (0), Int64 LSN of the commit, Int64 end LSN, Int64 time, Int32 xid, String gid.
 
     Protocol 3.
@@ -261,14 +262,9 @@ class CommitPrepared:
     xid: int
     gid: str
 
-    @property
-    def commit_time(self) -> datetime:
-        """When it committed."""
-        return _datetime(self.commit_microseconds)
-
 
 @dataclass(frozen=True, slots=True)
-class RollbackPrepared:
+class RollbackPrepared(_Preparing):
     """Rollback Prepared: 'r', Int8 flags (0), Int64 end LSN of the prepare, Int64 end LSN of the rollback,
     Int64 time of the prepare, Int64 time of the rollback, Int32 xid, String gid. Protocol 3.
     """
@@ -281,44 +277,25 @@ class RollbackPrepared:
     gid: str
 
     @property
-    def prepare_time(self) -> datetime:
-        """When it was prepared."""
-        return _datetime(self.prepare_microseconds)
-
-    @property
     def rollback_time(self) -> datetime:
         """When it was rolled back."""
         return _datetime(self.rollback_microseconds)
 
 
 @dataclass(frozen=True, slots=True)
-class StreamPrepare:
+class StreamPrepare(_Prepared):
     """Stream Prepare: 'p', Int8 flags (0), Int64 LSN of the prepare, Int64 end LSN, Int64 time, Int32 xid, String gid.
 
     Protocol 3.
     """
 
-    prepare_lsn: Lsn
-    end_lsn: Lsn
-    prepare_microseconds: int
-    xid: int
-    gid: str
 
-    @property
-    def prepare_time(self) -> datetime:
-        """When it was prepared."""
-        return _datetime(self.prepare_microseconds)
-
-
-Message: TypeAlias = (
+Controlling: TypeAlias = (
     Begin
     | Commit
     | Origin
     | RelationMessage
     | TypeMessage
-    | InsertMessage
-    | UpdateMessage
-    | DeleteMessage
     | TruncateMessage
     | LogicalMessage
     | StreamStart
@@ -331,4 +308,7 @@ Message: TypeAlias = (
     | RollbackPrepared
     | StreamPrepare
 )
+"""Every message but Insert, Update and Delete."""
+
+Message: TypeAlias = InsertMessage | UpdateMessage | DeleteMessage | Controlling
 """Every message that pgoutput sends."""

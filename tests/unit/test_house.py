@@ -52,6 +52,7 @@ POSTGRES = {
     "catalog",
     "rights",
     "loader",
+    "failures",
 }
 LOOPS = {
     "admission",
