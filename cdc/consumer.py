@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from cdc.async_cache import AsyncCache
 from cdc.cache import Cache
@@ -18,8 +18,8 @@ from cdc.consuming import Consuming
 from cdc.errors import ConfigurationError
 from cdc.log import log
 from cdc.lsn import Lsn
-from cdc.rls import Subject
 from cdc.subscription import Handler, Subscription
+from cdc.terms import Options
 from cdc.waiting import AsyncWaiter, BlockingWaiter
 
 __all__ = ["AsyncConsumer", "Consumer"]
@@ -39,7 +39,7 @@ class Consumer(Consuming):
     _ident: int | None = None
     _failure: BaseException | None = None
 
-    def on(self, table: str, **options: Any) -> Callable[[_H], _H]:
+    def on(self, table: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
         """A decorator: let the function handle the changes of a table. Takes the options of `subscribe`."""
         if callable(table):
             raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
@@ -50,31 +50,19 @@ class Consumer(Consuming):
 
         return register
 
-    def subscribe(
-        self,
-        table: str,
-        handler: Handler,
-        *,
-        operations: Iterable[str] | None = None,
-        filter: str | None = None,
-        subject: Subject | None = None,
-        accept_undecided: bool = False,
-    ) -> Subscription:
+    def subscribe(self, table: str, handler: Handler, **options: Unpack[Options]) -> Subscription:
         """Let `handler` have the changes of a table, from the next transaction on.
 
         Args:
             table: `"wells"` (of schema public) or `"schema.table"`.
             handler: called with each event.
-            operations: of `insert`, `update`, `delete`, `truncate`; all when left out.
-            filter: `"column=eq.value"`.
-            subject: as whom to look; row-level security, grants and column rights decide. None is trusted.
-            accept_undecided: go without changes that cannot be judged instead of refusing the subscription.
+            options: what it wants of them, and how; see `cdc.terms.Options`.
 
         Raises SubscriptionError, at once when the consumer is open, else when it opens.
         """
         if asyncio.iscoroutinefunction(handler):
             raise ConfigurationError(f"{handler.__qualname__} is a coroutine function: use AsyncConsumer")
-        subscription = self._subscription(table, handler, operations, filter, subject, accept_undecided)
+        subscription = self._subscription(table, handler, options)
         self._add(subscription)
         return subscription
 
@@ -136,7 +124,7 @@ class Consumer(Consuming):
 
         Raises the failure that ended it before. Inside a handler it only asks.
         """
-        self._loop.is_stopping = True
+        self._loop.link.is_stopping = True
         self._wake()
         if threading.get_ident() == self._ident:
             return
@@ -204,29 +192,20 @@ class AsyncConsumer(Consuming):
     _is_own = False
     _ended: asyncio.Event | None = None
 
-    def on(self, table: str, **options: Any) -> Callable[[_H], _H]:
+    def on(self, table: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
         """See `Consumer.on`."""
         if callable(table):
             raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
 
         def register(handler: _H) -> _H:
-            self._add(self._made(table, handler, **options))
+            self._add(self._subscription(table, handler, options))
             return handler
 
         return register
 
-    async def subscribe(
-        self,
-        table: str,
-        handler: Handler,
-        *,
-        operations: Iterable[str] | None = None,
-        filter: str | None = None,
-        subject: Subject | None = None,
-        accept_undecided: bool = False,
-    ) -> Subscription:
+    async def subscribe(self, table: str, handler: Handler, **options: Unpack[Options]) -> Subscription:
         """See `Consumer.subscribe`."""
-        subscription = self._subscription(table, handler, operations, filter, subject, accept_undecided)
+        subscription = self._subscription(table, handler, options)
         await asyncio.to_thread(self._add, subscription)
         return subscription
 
@@ -272,7 +251,7 @@ class AsyncConsumer(Consuming):
 
     async def stop(self) -> None:
         """See `Consumer.stop`."""
-        self._loop.is_stopping = True
+        self._loop.link.is_stopping = True
         self._wake()
         task = self._task
         if task is None or task is asyncio.current_task():
@@ -306,13 +285,6 @@ class AsyncConsumer(Consuming):
                 raise
             log.error("consumer.failed", reason=str(failure))
 
-    def _made(self, table: str, handler: Handler, **options: Any) -> Subscription:
-        unknown = set(options) - _OPTIONS
-        if unknown:
-            raise TypeError(f"on() has no option {', '.join(sorted(unknown))}")
-        chosen = {name: options.get(name) for name in ("operations", "filter", "subject")}
-        return self._subscription(table, handler, **chosen, accept_undecided=options.get("accept_undecided", False))
-
     def _check_idle(self) -> None:
         if self._task is not None:
             raise ConfigurationError("this consumer runs already")
@@ -331,9 +303,6 @@ class AsyncConsumer(Consuming):
             self._over(failure)
             waiter.close()
             self._ended.set()
-
-
-_OPTIONS = {"operations", "filter", "subject", "accept_undecided"}
 
 
 def _say_failure(task: asyncio.Task[None]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -24,12 +24,13 @@ from cdc.health import Health, Status, verdict_of
 from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn
-from cdc.options import Options
+from cdc.options import Options as StreamOptions
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.session import Target
 from cdc.state import open_state
 from cdc.subscription import Handler, Subscription, operations_of
+from cdc.terms import Options, Terms
 
 __all__ = ["Consuming"]
 
@@ -85,7 +86,7 @@ class Consuming:
         gap = on_gap or ("deliver" if slot is None else "stop")
         self._forgetful = slot is not None and state is None
         folder = None if spool_folder is None else Path(spool_folder)
-        options = Options(streaming, two_phase, binary, spool_memory, folder)
+        options = StreamOptions(streaming, two_phase, binary, spool_memory, folder)
         self._decoders: dict[str, Callable[[str], object]] = {}
         kept = open_state(state if slot is not None else None)
         self._target = Target(dsn, names, slot, kept, gap, options, self._decoders)
@@ -104,21 +105,21 @@ class Consuming:
 
     def health(self) -> Health:
         """Whether the consumer is well, and if not, why. Never waits."""
-        loop, session = self._loop, self._loop.session
+        link, session = self._loop.link, self._loop.link.session
         standby = session.stream.standby if session is not None and session.stream is not None else None
-        problems = () if loop.problem is None else (loop.problem,)
-        colour, reasons = verdict_of(loop.status, loop.attempts, problems)
+        problems = () if link.problem is None else (link.problem,)
+        colour, reasons = verdict_of(link.status, link.attempts, problems)
         return Health(
             colour=colour,
-            status=loop.status,
+            status=link.status,
             reasons=reasons,
             notes=self._notes(),
             slot=session.slot.name if session is not None else self._target.slot,
             received_lsn=standby.finished_lsn if standby is not None else Lsn(0),
             confirmed_lsn=standby.confirmed_lsn if standby is not None else Lsn(0),
             lag_bytes=max(0, standby.server_lsn - standby.finished_lsn) if standby is not None else 0,
-            reconnects=loop.reconnects,
-            attempts=loop.attempts,
+            reconnects=link.reconnects,
+            attempts=link.attempts,
         )
 
     def register_type(self, name: str, decode: Callable[[str], object]) -> None:
@@ -134,7 +135,7 @@ class Consuming:
             raise ConfigurationError(f"register_type takes a type's name and a function, not {name!r} and {decode!r}")
         if iscoroutinefunction(decode):
             raise ConfigurationError(f"register_type({name!r}): a coroutine function cannot decode")
-        if self._loop.session is not None:
+        if self._loop.link.session is not None:
             raise ConfigurationError(f"register_type({name!r}): register types before the consumer is opened")
         self._decoders[name] = decode
 
@@ -150,27 +151,32 @@ class Consuming:
             notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
         return tuple(notes)
 
-    def _subscription(
-        self,
-        table: str,
-        handler: Handler,
-        operations: Iterable[str] | None,
-        filter: str | None,
-        subject: Subject | None,
-        accept_undecided: bool,
-    ) -> Subscription:
+    def _subscription(self, table: str, handler: Handler, options: Options) -> Subscription:
+        """A subscription as the user asks for it; raises what he can mend without a server."""
+        terms = Terms.of(options)
+        filter, subject, label = options.get("filter"), options.get("subject"), options.get("name")
         if not callable(handler):
             raise ConfigurationError(f"the handler of {table} is {handler!r}, which cannot be called")
         if not isinstance(subject, Subject | None):
             raise ConfigurationError(f"the subject is a cdc.Subject, as cdc.Subject({subject!r}), or None")
         if not isinstance(filter, str | None):
             raise SubscriptionError(f"the filter is text such as 'status=eq.released', not {filter!r}")
+        if not isinstance(label, str | None) or label == "":
+            raise ConfigurationError(f"the name of a subscription is text, not {label!r}")
         if subject is None and self._require_subject:
             raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
         schema, name = table_name(table)
-        chosen = operations_of(operations)
         return Subscription(
-            schema, name, handler, chosen, filter, subject, accept_undecided, on_close=self._subscription_closed
+            schema,
+            name,
+            handler,
+            operations_of(options.get("operations")),
+            filter,
+            subject,
+            options.get("accept_undecided", False),
+            on_close=self._subscription_closed,
+            terms=terms,
+            name=label,
         )
 
     def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
@@ -189,12 +195,12 @@ class Consuming:
     def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
-        session = self._loop.session
+        session = self._loop.link.session
         if session is None:
             self._unchecked.append((subscription, cache))
             return
-        if self._loop.status in (Status.CONNECTING, Status.STOPPED):
-            doing = "reconnecting" if self._loop.status is Status.CONNECTING else "stopped"
+        if self._loop.link.status in (Status.CONNECTING, Status.STOPPED):
+            doing = "reconnecting" if self._loop.link.status is Status.CONNECTING else "stopped"
             raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.table} needs the server")
         try:
             session.admission.check(subscription, cache)
@@ -214,15 +220,15 @@ class Consuming:
         cache = self._loop.caches.pop(subscription, None)
         if cache is not None:
             cache.set_live(False)
-        if self._loop.session is not None:
-            self._loop.session.admission.forget(subscription)
+        if self._loop.link.session is not None:
+            self._loop.link.session.admission.forget(subscription)
 
     def _open(self) -> None:
         """Connect, and check what was subscribed before. Nothing happens when it is open already."""
         self._check_process()
-        if self._loop.status is Status.STOPPED:
+        if self._loop.link.status is Status.STOPPED:
             raise ConfigurationError("this consumer was stopped: make a new one")
-        if self._loop.session is not None:
+        if self._loop.link.session is not None:
             return
         checked: list[Subscription] = []
 
@@ -232,8 +238,8 @@ class Consuming:
                 admission.check(subscription, cache)
                 checked.append(subscription)
 
-        self._loop.open(check)
-        session = self._loop.session
+        self._loop.link.open(check)
+        session = self._loop.link.session
         assert session is not None
         unchecked, self._unchecked = self._unchecked, []
         for subscription, cache in unchecked:
@@ -244,9 +250,9 @@ class Consuming:
 
     def _close(self) -> None:
         """Give back every connection; for a consumer whose loop is over or never ran. It cannot be used again."""
-        self._loop.status = Status.STOPPED
-        if self._loop.session is not None:
-            self._loop.session.close()
+        self._loop.link.status = Status.STOPPED
+        if self._loop.link.session is not None:
+            self._loop.link.session.close()
         self._loader.close()
 
     def _future(self, lsn: Lsn | str) -> Future[None]:
@@ -279,7 +285,7 @@ class Consuming:
             raise ConfigurationError("this consumer belongs to the process that made it: make one in each child")
 
     def _load_dsn(self) -> str:
-        session = self._loop.session
+        session = self._loop.link.session
         return self._target.dsn if session is None else session.dsn
 
 

@@ -43,20 +43,30 @@ class Delivery:
         self._progress = progress
         self._on_gap = on_gap
 
-    def call(self, subscription: Subscription, event: Any) -> Awaitable[Any] | None:
-        """Call a handler; what has to be awaited, if anything."""
+    def call(self, subscription: Subscription, event: Any) -> Steps | None:
+        """Call a handler. None when it has finished with the event; else the steps that are left.
+
+        Every handler is called from here. An event counts as finished behind these steps.
+        """
         try:
             result = subscription.handler(event)
         except Exception as error:
-            raise _handler_error(subscription, event, error) from error
-        return result if result is not None and isawaitable(result) else None
+            return self._failed(subscription, event, error)
+        if result is None or not isawaitable(result):
+            return None
+        return self._await(subscription, event, result)
 
-    def finish(self, subscription: Subscription, event: Any, pending: Awaitable[Any]) -> Steps:
+    def _await(self, subscription: Subscription, event: Any, pending: Awaitable[Any]) -> Steps:
         """Await what an asynchronous handler returned."""
         try:
             yield Await(pending)
         except Exception as error:
-            raise _handler_error(subscription, event, error) from error
+            yield from self._failed(subscription, event, error)
+
+    def _failed(self, subscription: Subscription, event: Any, error: Exception) -> Steps:
+        """A handler raised: what the subscription's terms say."""
+        raise _handler_error(subscription, event, error) from error
+        yield
 
     def truncates(self, truncates: list[Truncate]) -> Steps:
         """One TRUNCATE, which may concern several relations."""
@@ -125,9 +135,9 @@ class Delivery:
             yield from self._hand(subscription, event)
 
     def _hand(self, subscription: Subscription, event: Any) -> Steps:
-        pending = self.call(subscription, event)
-        if pending is not None:
-            yield from self.finish(subscription, event, pending)
+        left = self.call(subscription, event)
+        if left is not None:
+            yield from left
 
 
 def _handler_error(subscription: Subscription, event: Any, error: Exception) -> HandlerError:

@@ -7,18 +7,16 @@ returned handler is a contiguous prefix of the stream: that is what is saved and
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 
 import psycopg
 
-from cdc.admission import Admission
 from cdc.cache import Cache
+from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
-from cdc.errors import CdcError, ConnectionFailed
+from cdc.errors import ConnectionFailed
 from cdc.events import Gap, RowChange
 from cdc.failures import translated
 from cdc.health import Status
@@ -32,7 +30,6 @@ from cdc.reconnect import Backoff
 from cdc.session import Session, Target
 from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
-from cdc.ticker import Ticker
 from cdc.transaction import Transaction
 from cdc.waiting import Breathe, Call, Nap, Steps, Wait
 
@@ -42,144 +39,69 @@ __all__ = ["Loop"]
 _REACHED = Reached.REACHED
 _BATCH = 256
 """Frames that are taken at once."""
-_LAST_SAVE = 1.0
-"""Seconds that a save may take when the stream was lost."""
-_FAREWELL = 10.0
-"""Seconds that the last save may take before the sockets are shut."""
 
 
 class Loop:
     """The one path of a change. `steps` is run by a waiter, on one thread or in one task.
 
     Attributes:
-        status: what it does at the moment.
-        session: the open session; None before the first.
-        reconnects: how often the connection was lost.
-        attempts: failed attempts to connect since then.
-        problem: why it is not connected, or None.
+        link: the session of the moment, and what becomes of it.
+        caches: the caches, by the subscription that clears them.
+        progress: what was finished, and who waits for it.
     """
 
     def __init__(self, target: Target, dispatcher: Dispatcher, backoff: Backoff, rights_interval: float) -> None:
-        self.status = Status.OFFLINE
-        self.session: Session | None = None
         self.caches: dict[Subscription, Cache] = {}
         self.progress = Progress()
-        self.reconnects = 0
-        self.attempts = 0
-        self.problem: str | None = None
-        self.is_stopping = False
         self._target = target
         self._dispatcher = dispatcher
-        self._backoff = backoff
         self._delivery = Delivery(dispatcher, self.progress, target.on_gap)
         self._pace = Pace()
         self._house = Housekeeping(self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval)
-        self._ticker: Ticker | None = None
-
-    def open(self, check: Callable[[Admission], None] | None = None) -> None:
-        """Connect and check; `check` is called before a slot is made. Raises what the user has to mend."""
-        try:
-            self.session = Session(self._target, self.caches, self.session, check)
-        except psycopg.Error as error:
-            raise translated(error) from error
-        self._dispatcher.forget_relations()
+        self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff)
 
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
         try:
-            while not self.is_stopping:
+            while not self.link.is_stopping:
                 try:
                     yield from self._stream()
                 except ConnectionFailed as error:
-                    yield from self._again(error)
+                    yield from self.link.again(error)
                 except psycopg.Error as error:
                     failure = translated(error)
                     if not isinstance(failure, ConnectionFailed):
                         raise failure from error
-                    yield from self._again(failure)
+                    yield from self.link.again(failure)
         finally:
-            yield Call(self._end)
-
-    # Connecting.
-
-    def _again(self, error: ConnectionFailed) -> Steps:
-        """The connection was lost: connect again, for as long as it takes."""
-        self.reconnects += 1
-        yield Call(self._lost, (error,))
-        while not self.is_stopping:
-            self.attempts += 1
-            yield from self._pause(self._backoff.wait(self.attempts, random.random()))
-            if self.is_stopping:
-                return
-            try:
-                yield Call(self.open, (self._still_published,))
-                return
-            except ConnectionFailed as failure:
-                self.problem = str(failure)
-                log.warning("reconnect.failed", attempt=self.attempts, reason=str(failure))
-
-    def _still_published(self, admission: Admission) -> None:
-        admission.check_published(self._dispatcher.subscriptions)
-
-    def _lost(self, error: ConnectionFailed) -> None:
-        log.warning("connection.lost", reason=str(error))
-        self.problem = str(error)
-        self._set_status(Status.CONNECTING)
-        self._stop_ticker()
-        session = self.session
-        if session is not None:
-            if session.stream is not None and self.progress.dirty:
-                self._save_at_last(session, session.stream)
-            session.close()
-
-    def _save_at_last(self, session: Session, stream: Stream) -> None:
-        """The stream is gone; the ordinary connection may still be there, to save what was delivered."""
-        # A save that fails is made up for once there is a connection, or at the end.
-        with suppress(CdcError, psycopg.Error), session.within(_LAST_SAVE):
-            self._house.save(session, stream)
-
-    def _pause(self, seconds: float) -> Steps:
-        deadline = time.monotonic() + seconds
-        while not self.is_stopping and (left := deadline - time.monotonic()) > 0:
-            yield Wait((), left)
-
-    def _start(self, session: Session) -> Stream:
-        """Begin to stream behind what was finished in this process, else behind what was saved."""
-        finished = self.progress.position(session.saved.epoch)
-        stream, interval = session.start(finished or session.saved.position)
-        self._house.unseen |= session.invisible()
-        self._stop_ticker()
-        self._ticker = Ticker(session.tick, min(interval / 2, 1.0))
-        self._set_status(Status.CATCHING_UP)
-        log.info("stream.started", slot=session.slot.name, lsn=str(session.saved.flush_lsn))
-        return stream
+            yield Call(self.link.end)
 
     # Streaming.
 
     def _stream(self) -> Steps:
-        session = self.session
+        session = self.link.session
         assert session is not None
-        stream: Stream = yield Call(self._start, (session,))
+        stream: Stream = yield Call(self.link.start, (session,))
         if session.slot.gap is not None:
             yield from self._tell_gap(session, session.slot.gap)
             yield Call(self._house.save, (session, stream))
-        while not self.is_stopping:
+        while not self.link.is_stopping:
             frames = session.frames(_BATCH)
             yield from self._take(session, stream, frames)
             yield from self._keep_house(session, stream)
             if frames:
                 nap = self._pace.nap(len(frames), time.monotonic())
-                yield Nap(nap) if nap and self.status is Status.LIVE else Breathe()
+                yield Nap(nap) if nap and self.link.status is Status.LIVE else Breathe()
             else:
                 session.check(time.monotonic())
                 yield Wait(session.sockets, self._house.patience())
 
     def _take(self, session: Session, stream: Stream, frames: Sequence[bytes | memoryview]) -> Steps:
         """Let handlers have what the frames hold, one after the other. The path of a change; every call counts."""
-        receive, views_of, progress = stream.receive, self._dispatcher.views, self.progress
+        link, receive, views_of, progress = self.link, stream.receive, self._dispatcher.views, self.progress
         delivery, house, clock = self._delivery, self._house, time.monotonic
         for frame in frames:
-            if self.is_stopping:
+            if link.is_stopping:
                 return
             item = receive(frame)
             if isinstance(item, RowChange):
@@ -189,9 +111,9 @@ class Loop:
                     seen = view.see(item)
                     if seen is not None:
                         progress.dirty = True
-                        pending = delivery.call(view.subscription, seen)
-                        if pending is not None:
-                            yield from delivery.finish(view.subscription, seen, pending)
+                        left = delivery.call(view.subscription, seen)
+                        if left is not None:
+                            yield from left
                 progress.finished = item._place
                 if clock() >= house.late_at:
                     yield from self._keep_house(session, stream)
@@ -231,7 +153,7 @@ class Loop:
             self._delivery.fresh |= committed.held.relations.keys()
         for frames in stream.deliver(committed):
             yield from self._take(session, stream, frames)
-            if self.is_stopping:
+            if self.link.is_stopping:
                 return
             yield from self._keep_house(session, stream)
             yield Breathe()
@@ -278,15 +200,15 @@ class Loop:
             cache = self.caches.get(subscription)
             if cache is not None:
                 cache.begin(self._house.unseen)
-                cache.set_live(self.status is Status.LIVE)
+                cache.set_live(self.link.status is Status.LIVE)
 
     def _keep_house(self, session: Session, stream: Stream) -> Steps:
         """What is due between two batches."""
         now = time.monotonic()
         if stream.transaction is None:
             self._activate(session)
-            if self.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
-                self._live()
+            if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
+                self.link.live()
         for duty in self._house.due(session, stream, now):
             with session.busy():
                 yield Call(duty)
@@ -296,38 +218,3 @@ class Loop:
             session.admission.review()
             self._dispatcher.rebind(session.admission.view)
         session.feedback()
-
-    def _live(self) -> None:
-        self.attempts = 0
-        self.problem = None
-        self._set_status(Status.LIVE)
-        log.info("stream.live")
-
-    def _set_status(self, status: Status) -> None:
-        self.status = status
-        for cache in list(self.caches.values()):
-            cache.set_live(status is Status.LIVE)
-
-    # The end.
-
-    def _end(self) -> None:
-        """Save what was finished, tell the server, close. A position that cannot be saved is only logged."""
-        self._stop_ticker()
-        session = self.session
-        if session is not None:
-            if session.stream is not None and self.status in (Status.LIVE, Status.CATCHING_UP):
-                try:
-                    with session.within(_FAREWELL):
-                        self._house.save(session, session.stream)
-                        session.finish()
-                except (CdcError, psycopg.Error) as error:
-                    log.warning("position.not_saved", reason=str(error))
-            elif self.progress.dirty and session.saved.position != self.progress.position(session.saved.epoch):
-                log.warning("position.not_saved", reason="the connection was lost")
-            session.close()
-        self._set_status(Status.STOPPED)
-
-    def _stop_ticker(self) -> None:
-        if self._ticker is not None:
-            self._ticker.stop()
-            self._ticker = None

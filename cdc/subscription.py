@@ -14,6 +14,7 @@ from cdc.lsn import Position
 from cdc.relation import Relation
 from cdc.rls import Subject
 from cdc.sent import Sent
+from cdc.terms import Terms
 from cdc.transaction import Place
 
 __all__ = ["OPERATIONS", "Handler", "Subscription", "operations_of"]
@@ -45,6 +46,8 @@ class Subscription:
         schema, table: the table.
         operations: what it wants, of `"INSERT"`, `"UPDATE"`, `"DELETE"`, `"TRUNCATE"`.
         asked: whether the operations were named, so that each of them has to be published.
+        name: what it is called where it is remembered.
+        terms: how it wants to be served.
         filter: the filter's text, or None.
         subject: as whom it looks; None is trusted and sees everything.
         delivered: number of events handed to the handler.
@@ -68,10 +71,12 @@ class Subscription:
         "filter",
         "first",
         "handler",
+        "name",
         "operations",
         "schema",
         "subject",
         "table",
+        "terms",
         "undecided",
     )
 
@@ -86,6 +91,8 @@ class Subscription:
         accept_undecided: bool = False,
         first: bool = False,
         on_close: Callable[[Subscription], None] | None = None,
+        terms: Terms | None = None,
+        name: str | None = None,
     ) -> None:
         self.schema = schema
         self.table = table
@@ -94,6 +101,8 @@ class Subscription:
         self.asked = operations is not None
         self.filter = filter
         self.subject = subject
+        self.terms = terms or Terms()
+        self.name = name or f"{schema}.{table} {getattr(handler, '__qualname__', type(handler).__name__)}"
         self.accept_undecided = accept_undecided
         self.first = first
         self.closed = False

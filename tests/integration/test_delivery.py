@@ -77,7 +77,7 @@ def test_a_stop_inside_a_transaction_resumes_inside_it(kind: str, database: str,
         def handler(event: cdc.Change) -> None:
             seen.append(event.key)
             if event.key == 2:
-                running.consumer._loop.is_stopping = True
+                running.consumer._loop.link.is_stopping = True
 
         running.on("wells", handler)
 

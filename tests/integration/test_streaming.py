@@ -43,7 +43,7 @@ def streaming(request: pytest.FixtureRequest, db: psycopg.Connection) -> str:
 
 def streamed(running: Running) -> int:
     """How many open transactions have begun to arrive."""
-    session = running.consumer._loop.session
+    session = running.consumer._loop.link.session
     return 0 if session is None or session.stream is None else len(session.stream._holding._streamed)
 
 
@@ -53,7 +53,7 @@ def places(events: list[Any]) -> list[tuple[int, int, str, Any]]:
 
 
 def spooled(running: Running) -> Any:
-    return running.consumer._loop.session._spool
+    return running.consumer._loop.link.session._spool
 
 
 def work(db: psycopg.Connection) -> None:

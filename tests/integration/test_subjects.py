@@ -239,7 +239,7 @@ def test_rights_that_are_read_again_deny_nobody_meanwhile(
 
     with Running("blocking", database, rights_interval=0.05) as running:
         subscription = running.subscribe("wells", seen.append, subject=user(ONE))
-        admission = running.consumer._loop.session.admission
+        admission = running.consumer._loop.link.session.admission
         relation = admission._checked[subscription]
 
         def judged_during(*arguments: Any) -> Any:

@@ -30,6 +30,7 @@ WORDS = {
 MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "rls", "filters", "predicate"}
 ROUTING = {
     "sent",
+    "terms",
     "subscription",
     "view",
     "dispatcher",
@@ -60,6 +61,7 @@ LOOPS = {
     "housekeeping",
     "delivery",
     "loop",
+    "connecting",
     "ticker",
     "waiting",
     "consuming",

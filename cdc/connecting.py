@@ -1,0 +1,168 @@
+"""Connecting: the session of the moment, what becomes of it when the connection is lost, and the last good-bye.
+
+Part of the loop; it yields the same steps. It also knows what the consumer does at the moment, since that follows
+from the connection.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import psycopg
+
+from cdc.admission import Admission
+from cdc.cache import Cache
+from cdc.dispatcher import Dispatcher
+from cdc.errors import CdcError, ConnectionFailed
+from cdc.failures import translated
+from cdc.health import Status
+from cdc.housekeeping import Housekeeping
+from cdc.log import log
+from cdc.progress import Progress
+from cdc.reconnect import Backoff
+from cdc.session import Session, Target
+from cdc.stream import Stream
+from cdc.subscription import Subscription
+from cdc.ticker import Ticker
+from cdc.waiting import Call, Steps, Wait
+
+__all__ = ["Connecting"]
+
+_LAST_SAVE = 1.0
+"""Seconds that a save may take when the stream was lost."""
+_FAREWELL = 10.0
+"""Seconds that the last save may take before the sockets are shut."""
+
+
+class Connecting:
+    """Has a session, or gets one.
+
+    Attributes:
+        status: what the consumer does at the moment.
+        session: the open session; None before the first.
+        reconnects: how often the connection was lost.
+        attempts: failed attempts to connect since then.
+        problem: why it is not connected, or None.
+        is_stopping: whether somebody asked it to end.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        dispatcher: Dispatcher,
+        caches: dict[Subscription, Cache],
+        progress: Progress,
+        house: Housekeeping,
+        backoff: Backoff,
+    ) -> None:
+        self.status = Status.OFFLINE
+        self.session: Session | None = None
+        self.reconnects = 0
+        self.attempts = 0
+        self.problem: str | None = None
+        self.is_stopping = False
+        self._target = target
+        self._dispatcher = dispatcher
+        self._caches = caches
+        self._progress = progress
+        self._house = house
+        self._backoff = backoff
+        self._ticker: Ticker | None = None
+
+    def open(self, check: Callable[[Admission], None] | None = None) -> None:
+        """Connect and check; `check` is called before a slot is made. Raises what the user has to mend."""
+        try:
+            self.session = Session(self._target, self._caches, self.session, check)
+        except psycopg.Error as error:
+            raise translated(error) from error
+        self._dispatcher.forget_relations()
+
+    def again(self, error: ConnectionFailed) -> Steps:
+        """The connection was lost: connect again, for as long as it takes."""
+        self.reconnects += 1
+        yield Call(self._lost, (error,))
+        while not self.is_stopping:
+            self.attempts += 1
+            yield from self._pause(self._backoff.wait(self.attempts, random.random()))
+            if self.is_stopping:
+                return
+            try:
+                yield Call(self.open, (self._still_published,))
+                return
+            except ConnectionFailed as failure:
+                self.problem = str(failure)
+                log.warning("reconnect.failed", attempt=self.attempts, reason=str(failure))
+
+    def _still_published(self, admission: Admission) -> None:
+        admission.check_published(self._dispatcher.subscriptions)
+
+    def _lost(self, error: ConnectionFailed) -> None:
+        log.warning("connection.lost", reason=str(error))
+        self.problem = str(error)
+        self.set_status(Status.CONNECTING)
+        self._stop_ticker()
+        session = self.session
+        if session is not None:
+            if session.stream is not None and self._progress.dirty:
+                self._save_at_last(session, session.stream)
+            session.close()
+
+    def _save_at_last(self, session: Session, stream: Stream) -> None:
+        """The stream is gone; the ordinary connection may still be there, to save what was delivered."""
+        # A save that fails is made up for once there is a connection, or at the end.
+        with suppress(CdcError, psycopg.Error), session.within(_LAST_SAVE):
+            self._house.save(session, stream)
+
+    def _pause(self, seconds: float) -> Steps:
+        deadline = time.monotonic() + seconds
+        while not self.is_stopping and (left := deadline - time.monotonic()) > 0:
+            yield Wait((), left)
+
+    def start(self, session: Session) -> Stream:
+        """Begin to stream behind what was finished in this process, else behind what was saved."""
+        finished = self._progress.position(session.saved.epoch)
+        stream, interval = session.start(finished or session.saved.position)
+        self._house.unseen |= session.invisible()
+        self._stop_ticker()
+        self._ticker = Ticker(session.tick, min(interval / 2, 1.0))
+        self.set_status(Status.CATCHING_UP)
+        log.info("stream.started", slot=session.slot.name, lsn=str(session.saved.flush_lsn))
+        return stream
+
+    def live(self) -> None:
+        """What was there when it connected has been handled."""
+        self.attempts = 0
+        self.problem = None
+        self.set_status(Status.LIVE)
+        log.info("stream.live")
+
+    def set_status(self, status: Status) -> None:
+        """Change what the consumer does at the moment; caches hear of it."""
+        self.status = status
+        for cache in list(self._caches.values()):
+            cache.set_live(status is Status.LIVE)
+
+    def end(self) -> None:
+        """Save what was finished, tell the server, close. A position that cannot be saved is only logged."""
+        self._stop_ticker()
+        session = self.session
+        if session is not None:
+            if session.stream is not None and self.status in (Status.LIVE, Status.CATCHING_UP):
+                try:
+                    with session.within(_FAREWELL):
+                        self._house.save(session, session.stream)
+                        session.finish()
+                except (CdcError, psycopg.Error) as error:
+                    log.warning("position.not_saved", reason=str(error))
+            elif self._progress.dirty and session.saved.position != self._progress.position(session.saved.epoch):
+                log.warning("position.not_saved", reason="the connection was lost")
+            session.close()
+        self.set_status(Status.STOPPED)
+
+    def _stop_ticker(self) -> None:
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._ticker = None
