@@ -92,7 +92,7 @@ class Consumer(Consuming):
         `cdc.current_lsn(connection)` gives the LSN after a write. Raises TimeoutError after `timeout` seconds,
         the consumer's own failure when it fails meanwhile, ConfigurationError inside a handler.
         """
-        if threading.get_ident() == self._ident:
+        if self._is_inside:
             raise ConfigurationError("wait_for inside a handler would wait for itself")
         future = self._future(lsn)
         try:
@@ -126,7 +126,7 @@ class Consumer(Consuming):
         """
         self._loop.link.is_stopping = True
         self._wake()
-        if threading.get_ident() == self._ident:
+        if self._is_inside:
             return
         if self._thread is not None:
             self._thread.join()
@@ -156,6 +156,11 @@ class Consumer(Consuming):
             if error is None:
                 raise
             log.error("consumer.failed", reason=str(failure))
+
+    @property
+    def _is_inside(self) -> bool:
+        """Whether the caller is a handler."""
+        return threading.get_ident() == self._ident or self._loop.lanes.is_inside
 
     def _work_quietly(self) -> None:
         try:
@@ -223,7 +228,7 @@ class AsyncConsumer(Consuming):
 
     async def wait_for(self, lsn: Lsn | str, timeout: float = 10.0) -> None:
         """See `Consumer.wait_for`."""
-        if self._task is not None and asyncio.current_task() is self._task:
+        if self._is_inside:
             raise ConfigurationError("wait_for inside a handler would wait for itself")
         try:
             await asyncio.wait_for(asyncio.wrap_future(self._future(lsn)), timeout)
@@ -254,7 +259,7 @@ class AsyncConsumer(Consuming):
         self._loop.link.is_stopping = True
         self._wake()
         task = self._task
-        if task is None or task is asyncio.current_task():
+        if task is None or self._is_inside:
             return
         if self._is_own:
             self._task = None
@@ -284,6 +289,11 @@ class AsyncConsumer(Consuming):
             if error is None:
                 raise
             log.error("consumer.failed", reason=str(failure))
+
+    @property
+    def _is_inside(self) -> bool:
+        """Whether the caller is a handler."""
+        return (self._task is not None and asyncio.current_task() is self._task) or self._loop.lanes.is_inside
 
     def _check_idle(self) -> None:
         if self._task is not None:

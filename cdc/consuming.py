@@ -91,7 +91,7 @@ class Consuming:
         kept = open_state(state if slot is not None else None)
         self._target = Target(dsn, names, slot, kept, gap, options, self._decoders)
         self._dispatcher = Dispatcher()
-        self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval)
+        self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
         self._loader = Loader(self._load_dsn)
         self._require_subject = require_subject
         self._unchecked: list[tuple[Subscription, Cache | None]] = []
@@ -107,7 +107,7 @@ class Consuming:
         """Whether the consumer is well, and if not, why. Never waits."""
         link, session = self._loop.link, self._loop.link.session
         standby = session.stream.standby if session is not None and session.stream is not None else None
-        problems = () if link.problem is None else (link.problem,)
+        problems = (*(() if link.problem is None else (link.problem,)), *self._loop.lanes.problems)
         colour, reasons = verdict_of(link.status, link.attempts, problems)
         return Health(
             colour=colour,
@@ -217,6 +217,8 @@ class Consuming:
     def _subscription_closed(self, subscription: Subscription) -> None:
         self._unchecked = [pair for pair in self._unchecked if pair[0] is not subscription]
         self._dispatcher.remove(subscription)
+        if subscription.lane is not None:
+            subscription.lane.close()
         cache = self._loop.caches.pop(subscription, None)
         if cache is not None:
             cache.set_live(False)
@@ -254,6 +256,7 @@ class Consuming:
         if self._loop.link.session is not None:
             self._loop.link.session.close()
         self._loader.close()
+        self._loop.lanes.over(None)
 
     def _future(self, lsn: Lsn | str) -> Future[None]:
         self._check_process()
@@ -263,12 +266,11 @@ class Consuming:
 
     def _over(self, failure: BaseException | None) -> None:
         """The loop is over: whoever waits for it hears why."""
-        if failure is None:
-            failure = CdcError("the consumer was stopped")
-        elif not isinstance(failure, Exception):
+        if failure is not None and not isinstance(failure, Exception):
             # A cancellation or an interrupt concerns the thread or task that got it, not those who wait.
             failure = CdcError(f"the consumer was ended by {type(failure).__name__}")
-        self._loop.progress.fail(failure)
+        self._loop.progress.fail(failure or CdcError("the consumer was stopped"))
+        self._loop.lanes.over(failure)
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
         health = self.health()
