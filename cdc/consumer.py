@@ -16,6 +16,7 @@ from cdc.async_cache import AsyncCache
 from cdc.cache import Cache
 from cdc.consuming import Consuming
 from cdc.errors import ConfigurationError
+from cdc.iteration import AsyncEvents, Events
 from cdc.log import log
 from cdc.lsn import Lsn
 from cdc.subscription import Handler, Subscription
@@ -65,6 +66,16 @@ class Consumer(Consuming):
         subscription = self._subscription(table, handler, options)
         self._add(subscription)
         return subscription
+
+    def events(self, table: str, **options: Unpack[Options]) -> Events:
+        """The changes of a table for a `for` loop, from the next transaction on. Takes the options of `subscribe`.
+
+        An event is finished when the next one is asked for. The first one starts the consumer unless it runs. The
+        loop ends when the consumer is stopped, and raises what ended it otherwise. Raises what `subscribe` raises.
+        """
+        events = Events(self._iterated(table, options), self._loop.lanes, self._begin)
+        self._add(events.subscription)
+        return events
 
     def cache(
         self,
@@ -157,6 +168,14 @@ class Consumer(Consuming):
                 raise
             log.error("consumer.failed", reason=str(failure))
 
+    def _begin(self) -> None:
+        """Start, for an iteration, unless it runs or has ended."""
+        if self._is_inside:
+            raise ConfigurationError("an iteration inside a handler would wait for itself")
+        with self._starting:
+            if self._thread is None and self._ident is None and not self._is_ending:
+                self.start()
+
     @property
     def _is_inside(self) -> bool:
         """Whether the caller is a handler."""
@@ -213,6 +232,12 @@ class AsyncConsumer(Consuming):
         subscription = self._subscription(table, handler, options)
         await asyncio.to_thread(self._add, subscription)
         return subscription
+
+    def events(self, table: str, **options: Unpack[Options]) -> AsyncEvents:
+        """See `Consumer.events`; for an `async for` loop."""
+        events = AsyncEvents(self._iterated(table, options), self._loop.lanes, self._begin)
+        self._add(events.subscription)
+        return events
 
     def cache(
         self,
@@ -294,6 +319,19 @@ class AsyncConsumer(Consuming):
     def _is_inside(self) -> bool:
         """Whether the caller is a handler."""
         return (self._task is not None and asyncio.current_task() is self._task) or self._loop.lanes.is_inside
+
+    async def _begin(self) -> None:
+        """See `Consumer._begin`."""
+        if self._is_inside:
+            raise ConfigurationError("an iteration inside a handler would wait for itself")
+        while self._task is None and not self._is_ending:
+            if self._starting.acquire(blocking=False):
+                try:
+                    await self.start()
+                finally:
+                    self._starting.release()
+            else:
+                await asyncio.sleep(0.01)
 
     def _check_idle(self) -> None:
         if self._task is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from inspect import iscoroutinefunction
@@ -21,6 +22,7 @@ from cdc.catalog import table_name
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
 from cdc.health import Health, Status, verdict_of
+from cdc.lane import Driver
 from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn
@@ -33,6 +35,9 @@ from cdc.subscription import Handler, Subscription, operations_of
 from cdc.terms import Options, Terms
 
 __all__ = ["Consuming"]
+
+_ITERATION_QUEUE = 1000
+"""Events that may wait for an iteration, unless it says otherwise."""
 
 
 class Consuming:
@@ -95,6 +100,7 @@ class Consuming:
         self._loader = Loader(self._load_dsn)
         self._require_subject = require_subject
         self._unchecked: list[tuple[Subscription, Cache | None]] = []
+        self._starting = threading.Lock()
         self._pid = os.getpid()
         self._wake: Callable[[], None] = _nobody_waits
 
@@ -179,6 +185,18 @@ class Consuming:
             name=label,
         )
 
+    def _iterated(self, table: str, options: Options) -> Subscription:
+        """A subscription whose events the user's own loop takes."""
+        for name in ("retries", "backoff", "on_error"):
+            if name in options:
+                raise ConfigurationError(f"{name} is for handlers: in an iteration, what raises is your own loop")
+        wanted: Options = {"queue": _ITERATION_QUEUE, "name": f"events of {table}", **options}
+        subscription = self._subscription(table, _no_handler, wanted)
+        if subscription.lane is None:
+            raise ConfigurationError("queue is the number of events that may wait for the iteration: give one")
+        subscription.lane.driver = Driver.USER
+        return subscription
+
     def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
         if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
             raise ConfigurationError(f"cache of {table}: ttl is above 0 seconds and maxsize at least 1")
@@ -258,6 +276,11 @@ class Consuming:
         self._loader.close()
         self._loop.lanes.over(None)
 
+    @property
+    def _is_ending(self) -> bool:
+        """Whether it was stopped, or has ended by itself."""
+        return self._loop.link.is_stopping or self._loop.lanes.is_over
+
     def _future(self, lsn: Lsn | str) -> Future[None]:
         self._check_process()
         future = self._loop.progress.wait_for(lsn if isinstance(lsn, Lsn) else Lsn.parse(lsn))
@@ -289,6 +312,10 @@ class Consuming:
     def _load_dsn(self) -> str:
         session = self._loop.link.session
         return self._target.dsn if session is None else session.dsn
+
+
+def _no_handler(event: object) -> None:
+    """The handler of an iteration, which is never called."""
 
 
 def _nobody_waits() -> None:

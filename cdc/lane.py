@@ -44,6 +44,7 @@ class Lane:
     Attributes:
         stalls: whether the loop has to wait, since so many events wait here.
         is_closed: whether it takes no more events.
+        is_forsaken: whether nobody can take anything out any more.
         wake_driver: called when there may be something to take; from any thread.
         changed: called when events were finished, or the loop need not wait any longer; from any thread.
     """
@@ -53,6 +54,7 @@ class Lane:
         self.driver = driver
         self.stalls = False
         self.is_closed = False
+        self.is_forsaken = False
         self.wake_driver: Callable[[], None] = _nobody
         self.changed: Callable[[], None] = _nobody
         self._limit = limit
@@ -78,6 +80,11 @@ class Lane:
         """When the next portion is due; `NEVER` while one is at hand."""
         with self._mutex:
             return NEVER if self._at_hand is not None else self._due
+
+    @property
+    def at_hand(self) -> Portion | None:
+        """What was taken and is not finished."""
+        return self._at_hand
 
     @property
     def is_left(self) -> bool:

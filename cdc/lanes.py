@@ -121,6 +121,9 @@ class Lanes:
                 lane.reach(standby.finished_lsn)
             if lane.driver is Driver.LOOP:
                 yield from self._drain(lane)
+            if lane.is_forsaken and not lane.is_closed:
+                lane.leave()
+                self._subscriptions[lane].close()
             if lane.is_closed and lane.oldest is None:
                 self._forget(lane)
 
