@@ -1,7 +1,7 @@
 """Iterations: a subscription whose events are taken by the user's own loop.
 
-An event is finished when the next one is asked for. The lane between is that of any slow subscriber: a full one keeps the
-stream waiting, and what was not finished comes again.
+An event is finished when the next one is asked for. The lane between is that of any slow subscriber: a full one keeps
+the stream waiting, and what was not finished comes again.
 """
 
 from __future__ import annotations

@@ -97,8 +97,9 @@ def test_what_was_left_by_break_comes_again(kind: str, database: str, db: psycop
         loop = Loop(running)
         db.execute("INSERT INTO wells VALUES (1), (2), (3)")
         assert [loop.next().key, loop.next().key] == [1, 2]
-    with Running(kind, database, nothing) as again:
-        loop = Loop(again)
+    loops: list[Loop] = []
+    with Running(kind, database, lambda running: loops.append(Loop(running))) as again:
+        loop = loops[0]
         assert [loop.next().key, loop.next().key] == [2, 3]
         loop.events.close()
         assert loop.next() is None
