@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cdc.async_cache import AsyncCache
 from cdc.cache import Cache
+from cdc.committed_transaction import CommittedTransaction
 from cdc.consumer import AsyncConsumer, Consumer
 from cdc.errors import (
     CdcError,
@@ -40,6 +41,7 @@ __all__ = [
     "CdcError",
     "Change",
     "Colour",
+    "CommittedTransaction",
     "ConfigurationError",
     "ConnectionFailed",
     "Consumer",

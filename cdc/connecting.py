@@ -122,9 +122,10 @@ class Connecting:
             yield Wait((), left)
 
     def start(self, session: Session) -> Stream:
-        """Begin to stream behind what was finished in this process, else behind what was saved."""
-        finished = self._progress.position(session.saved.epoch)
-        stream, interval = session.start(finished or session.saved.position)
+        """Begin to stream behind what was handed out in this process, else behind what was saved."""
+        handed = self._progress.handed_out(session.saved.epoch)
+        stream, interval = session.start(handed or session.saved.position)
+        self._progress.standby = stream.standby
         self._house.unseen |= session.invisible()
         self._stop_ticker()
         self._ticker = Ticker(session.tick, min(interval / 2, 1.0))

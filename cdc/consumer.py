@@ -16,6 +16,7 @@ from cdc.async_cache import AsyncCache
 from cdc.cache import Cache
 from cdc.consuming import Consuming
 from cdc.errors import ConfigurationError
+from cdc.iteration import AsyncEvents, Events
 from cdc.log import log
 from cdc.lsn import Lsn
 from cdc.subscription import Handler, Subscription
@@ -66,6 +67,16 @@ class Consumer(Consuming):
         self._add(subscription)
         return subscription
 
+    def events(self, table: str, **options: Unpack[Options]) -> Events:
+        """The changes of a table for a `for` loop, from the next transaction on. Takes the options of `subscribe`.
+
+        An event is finished when the next one is asked for. The first one starts the consumer unless it runs. The
+        loop ends when the consumer is stopped, and raises what ended it otherwise. Raises what `subscribe` raises.
+        """
+        events = Events(self._iterated(table, options), self._loop.lanes, self._begin)
+        self._add(events.subscription)
+        return events
+
     def cache(
         self,
         table: str,
@@ -92,7 +103,7 @@ class Consumer(Consuming):
         `cdc.current_lsn(connection)` gives the LSN after a write. Raises TimeoutError after `timeout` seconds,
         the consumer's own failure when it fails meanwhile, ConfigurationError inside a handler.
         """
-        if threading.get_ident() == self._ident:
+        if self._is_inside:
             raise ConfigurationError("wait_for inside a handler would wait for itself")
         future = self._future(lsn)
         try:
@@ -126,7 +137,7 @@ class Consumer(Consuming):
         """
         self._loop.link.is_stopping = True
         self._wake()
-        if threading.get_ident() == self._ident:
+        if self._is_inside:
             return
         if self._thread is not None:
             self._thread.join()
@@ -156,6 +167,19 @@ class Consumer(Consuming):
             if error is None:
                 raise
             log.error("consumer.failed", reason=str(failure))
+
+    def _begin(self) -> None:
+        """Start, for an iteration, unless it runs or has ended."""
+        if self._is_inside:
+            raise ConfigurationError("an iteration inside a handler would wait for itself")
+        with self._starting:
+            if self._thread is None and self._ident is None and not self._is_ending:
+                self.start()
+
+    @property
+    def _is_inside(self) -> bool:
+        """Whether the caller is a handler."""
+        return threading.get_ident() == self._ident or self._loop.lanes.is_inside
 
     def _work_quietly(self) -> None:
         try:
@@ -209,6 +233,12 @@ class AsyncConsumer(Consuming):
         await asyncio.to_thread(self._add, subscription)
         return subscription
 
+    def events(self, table: str, **options: Unpack[Options]) -> AsyncEvents:
+        """See `Consumer.events`; for an `async for` loop."""
+        events = AsyncEvents(self._iterated(table, options), self._loop.lanes, self._begin)
+        self._add(events.subscription)
+        return events
+
     def cache(
         self,
         table: str,
@@ -223,7 +253,7 @@ class AsyncConsumer(Consuming):
 
     async def wait_for(self, lsn: Lsn | str, timeout: float = 10.0) -> None:
         """See `Consumer.wait_for`."""
-        if self._task is not None and asyncio.current_task() is self._task:
+        if self._is_inside:
             raise ConfigurationError("wait_for inside a handler would wait for itself")
         try:
             await asyncio.wait_for(asyncio.wrap_future(self._future(lsn)), timeout)
@@ -254,7 +284,7 @@ class AsyncConsumer(Consuming):
         self._loop.link.is_stopping = True
         self._wake()
         task = self._task
-        if task is None or task is asyncio.current_task():
+        if task is None or self._is_inside:
             return
         if self._is_own:
             self._task = None
@@ -284,6 +314,24 @@ class AsyncConsumer(Consuming):
             if error is None:
                 raise
             log.error("consumer.failed", reason=str(failure))
+
+    @property
+    def _is_inside(self) -> bool:
+        """Whether the caller is a handler."""
+        return (self._task is not None and asyncio.current_task() is self._task) or self._loop.lanes.is_inside
+
+    async def _begin(self) -> None:
+        """See `Consumer._begin`."""
+        if self._is_inside:
+            raise ConfigurationError("an iteration inside a handler would wait for itself")
+        while self._task is None and not self._is_ending:
+            if self._starting.acquire(blocking=False):
+                try:
+                    await self.start()
+                finally:
+                    self._starting.release()
+            else:
+                await asyncio.sleep(0.01)
 
     def _check_idle(self) -> None:
         if self._task is not None:

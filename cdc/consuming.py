@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from inspect import iscoroutinefunction
@@ -21,6 +22,7 @@ from cdc.catalog import table_name
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
 from cdc.health import Health, Status, verdict_of
+from cdc.lane import Driver
 from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn
@@ -33,6 +35,9 @@ from cdc.subscription import Handler, Subscription, operations_of
 from cdc.terms import Options, Terms
 
 __all__ = ["Consuming"]
+
+_ITERATION_QUEUE = 1000
+"""Events that may wait for an iteration, unless it says otherwise."""
 
 
 class Consuming:
@@ -91,10 +96,11 @@ class Consuming:
         kept = open_state(state if slot is not None else None)
         self._target = Target(dsn, names, slot, kept, gap, options, self._decoders)
         self._dispatcher = Dispatcher()
-        self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval)
+        self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
         self._loader = Loader(self._load_dsn)
         self._require_subject = require_subject
         self._unchecked: list[tuple[Subscription, Cache | None]] = []
+        self._starting = threading.Lock()
         self._pid = os.getpid()
         self._wake: Callable[[], None] = _nobody_waits
 
@@ -107,7 +113,7 @@ class Consuming:
         """Whether the consumer is well, and if not, why. Never waits."""
         link, session = self._loop.link, self._loop.link.session
         standby = session.stream.standby if session is not None and session.stream is not None else None
-        problems = () if link.problem is None else (link.problem,)
+        problems = (*(() if link.problem is None else (link.problem,)), *self._loop.lanes.problems)
         colour, reasons = verdict_of(link.status, link.attempts, problems)
         return Health(
             colour=colour,
@@ -179,6 +185,18 @@ class Consuming:
             name=label,
         )
 
+    def _iterated(self, table: str, options: Options) -> Subscription:
+        """A subscription whose events the user's own loop takes."""
+        for name in ("retries", "backoff", "on_error"):
+            if name in options:
+                raise ConfigurationError(f"{name} is for handlers: in an iteration, what raises is your own loop")
+        wanted: Options = {"queue": _ITERATION_QUEUE, "name": f"events of {table}", **options}
+        subscription = self._subscription(table, _no_handler, wanted)
+        if subscription.lane is None:
+            raise ConfigurationError("queue is the number of events that may wait for the iteration: give one")
+        subscription.lane.driver = Driver.USER
+        return subscription
+
     def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
         if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
             raise ConfigurationError(f"cache of {table}: ttl is above 0 seconds and maxsize at least 1")
@@ -217,6 +235,8 @@ class Consuming:
     def _subscription_closed(self, subscription: Subscription) -> None:
         self._unchecked = [pair for pair in self._unchecked if pair[0] is not subscription]
         self._dispatcher.remove(subscription)
+        if subscription.lane is not None:
+            subscription.lane.close()
         cache = self._loop.caches.pop(subscription, None)
         if cache is not None:
             cache.set_live(False)
@@ -254,6 +274,12 @@ class Consuming:
         if self._loop.link.session is not None:
             self._loop.link.session.close()
         self._loader.close()
+        self._loop.lanes.over(None)
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether it was stopped, or has ended by itself."""
+        return self._loop.link.is_stopping or self._loop.lanes.is_over
 
     def _future(self, lsn: Lsn | str) -> Future[None]:
         self._check_process()
@@ -263,12 +289,11 @@ class Consuming:
 
     def _over(self, failure: BaseException | None) -> None:
         """The loop is over: whoever waits for it hears why."""
-        if failure is None:
-            failure = CdcError("the consumer was stopped")
-        elif not isinstance(failure, Exception):
+        if failure is not None and not isinstance(failure, Exception):
             # A cancellation or an interrupt concerns the thread or task that got it, not those who wait.
             failure = CdcError(f"the consumer was ended by {type(failure).__name__}")
-        self._loop.progress.fail(failure)
+        self._loop.progress.fail(failure or CdcError("the consumer was stopped"))
+        self._loop.lanes.over(failure)
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
         health = self.health()
@@ -287,6 +312,10 @@ class Consuming:
     def _load_dsn(self) -> str:
         session = self._loop.link.session
         return self._target.dsn if session is None else session.dsn
+
+
+def _no_handler(event: object) -> None:
+    """The handler of an iteration, which is never called."""
 
 
 def _nobody_waits() -> None:

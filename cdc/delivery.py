@@ -1,12 +1,12 @@
 """Delivery: handing events to handlers, in their order, and waiting for those that are coroutines.
 
-No I/O and no clock; the waiter performs the steps. A handler that raises ends the consumer: its change is not
-acknowledged and comes again.
+No I/O and no clock; the waiter performs the steps. A subscription with a lane gets its events there, and the lane's
+driver calls the handler. A handler that raises ends the consumer: its change is not acknowledged and comes again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from inspect import isawaitable
 from typing import Any
@@ -15,6 +15,7 @@ from cdc.dispatcher import Dispatcher
 from cdc.errors import GapError, HandlerError
 from cdc.events import Event, Gap, Prepared, Truncate
 from cdc.holding import PreparedEnd
+from cdc.lanes import Lanes
 from cdc.log import log
 from cdc.progress import Progress
 from cdc.relation import Relation
@@ -30,15 +31,20 @@ class Delivery:
 
     Attributes:
         fresh: OIDs of relations that were announced since their last change was delivered.
+        lanes: the lanes of the subscriptions that have one.
 
     Args:
         dispatcher: knows the views.
         progress: what was finished.
         on_gap: `"stop"` or `"deliver"`.
+        wake: ends a wait of the loop, from any thread.
     """
 
-    def __init__(self, dispatcher: Dispatcher, progress: Progress, on_gap: str) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, progress: Progress, on_gap: str, wake: Callable[[], None] = lambda: None
+    ) -> None:
         self.fresh: set[int] = set()
+        self.lanes = Lanes(progress, self.call, wake)
         self._dispatcher = dispatcher
         self._progress = progress
         self._on_gap = on_gap
@@ -46,7 +52,8 @@ class Delivery:
     def call(self, subscription: Subscription, event: Any) -> Steps | None:
         """Call a handler. None when it has finished with the event; else the steps that are left.
 
-        Every handler is called from here. An event counts as finished behind these steps.
+        Every handler is called from here, also those of lanes, on whatever thread. What it gets counts as finished
+        behind these steps; `events_of` (see `collector`) gives the single events of it.
         """
         try:
             result = subscription.handler(event)
@@ -77,8 +84,8 @@ class Delivery:
                 seen = view.see(event)
                 if seen is not None:
                     self._progress.dirty = True
-                    yield from self._hand(view.subscription, seen)
-            self._progress.finished = event._place
+                    yield from self._hand(view.subscription, seen, event._place)
+            self._progress.handed = event._place
 
     def schema(self, place: Place, relation: Relation) -> Steps:
         """Before the first change since the relation was announced: tell how it differs from what it was.
@@ -86,15 +93,15 @@ class Delivery:
         Raises GapError when another table has taken its name, and the consumer stops at gaps.
         """
         self.fresh.discard(relation.oid)
-        yield from self._name_lost(relation)
+        yield from self._name_lost(place, relation)
         for view in self._dispatcher.views_of(relation.oid):
             event = view.see_schema(place)
             if isinstance(event, Gap):
                 event = self._other_table(event)
             if event is not None:
-                yield from self._hand(view.subscription, event)
+                yield from self._hand(view.subscription, event, place)
 
-    def _name_lost(self, relation: Relation) -> Steps:
+    def _name_lost(self, place: Place, relation: Relation) -> Steps:
         """Tell those who go by the name that the table had before: its changes go past them from here on."""
         for each in self._dispatcher.subscriptions:
             seen = each._seen
@@ -102,7 +109,7 @@ class Delivery:
                 continue
             each._name_lost = True
             gap = Gap(f"table {seen[0]} is called {relation} from here on", previous=each.previous)
-            yield from self._hand(each, self._other_table(gap))
+            yield from self._hand(each, self._other_table(gap), place)
 
     def check(self, gap: Gap) -> None:
         """Raise GapError when the consumer stops at gaps."""
@@ -134,8 +141,10 @@ class Delivery:
             event: Event = Gap(gap.reason, self._progress.last or gap.last, subscription.previous)
             yield from self._hand(subscription, event)
 
-    def _hand(self, subscription: Subscription, event: Any) -> Steps:
-        left = self.call(subscription, event)
+    def _hand(self, subscription: Subscription, event: Any, place: Place | None = None) -> Steps:
+        """Hand an event out that stands at `place`; None: between two transactions."""
+        lane = subscription.lane
+        left = self.call(subscription, event) if lane is None else self.lanes.put(subscription, lane, event, place)
         if left is not None:
             yield from left
 

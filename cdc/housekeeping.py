@@ -38,6 +38,7 @@ class Housekeeping:
         unseen: ids of received transactions that no snapshot has been seen to show yet.
         late_at: when, by time.monotonic(), handlers have kept the loop from its duties for long.
         rights_changed: set when rights were read again and differ.
+        holds: whether nothing may be saved, since a gap was not told to everybody yet.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Housekeeping:
     ) -> None:
         self.unseen: set[int] = set()
         self.rights_changed = False
+        self.holds = False
         self._progress = progress
         self._caches = caches
         self._subscriptions = subscriptions
@@ -80,15 +82,26 @@ class Housekeeping:
     def save(self, session: Session, stream: Stream) -> None:
         """Save the position and confirm what stands before it."""
         self._saved_at = time.monotonic()
-        position = self._progress.position(session.saved.epoch)
-        session.save(position, stream.standby.safe_lsn)
+        if self.holds:
+            return
+        # Before the look at what is finished, since a lane may finish more at any time.
         self._progress.dirty = False
+        position, lsn = self._progress.finished(session.saved.epoch)
+        try:
+            session.save(position, lsn)
+        except BaseException:
+            self._progress.dirty = True
+            raise
 
     def _save_is_due(self, session: Session, stream: Stream, now: float) -> bool:
-        if now - self._saved_at < _SAVE_EVERY:
+        if self.holds or now - self._saved_at < _SAVE_EVERY:
             return False
-        ahead = stream.standby.safe_lsn - stream.standby.confirmed_lsn
-        return self._progress.dirty or ahead >= _IDLE_WAL or (ahead > 0 and not session.remembers)
+        position, lsn = self._progress.finished(session.saved.epoch)
+        ahead = lsn - stream.standby.confirmed_lsn
+        if self._progress.dirty:
+            # Not again and again while a lane keeps it where it is.
+            return ahead > 0 or position not in (None, session.saved.position)
+        return ahead >= _IDLE_WAL or (ahead > 0 and not session.remembers)
 
     def _look_is_due(self, now: float) -> bool:
         if len(self.unseen) > _MANY_UNSEEN:

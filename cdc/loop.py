@@ -1,14 +1,14 @@
 """The loop: connect, receive, dispatch, confirm, and again after the connection was lost.
 
 One generator for threads and asyncio; it yields what it waits for (see `waiting`). A change is handed to every
-subscription that sees it, in commit order, before the next one is looked at, so what stands behind the last
-returned handler is a contiguous prefix of the stream: that is what is saved and confirmed.
+subscription that sees it, in commit order, before the next one is looked at. What stands before the first change that
+a handler has not finished (see `progress`) is a contiguous prefix of the stream: that is what is saved and confirmed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 
@@ -17,11 +17,12 @@ from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
 from cdc.errors import ConnectionFailed
-from cdc.events import Gap, RowChange
+from cdc.events import Gap, RowChange, Truncate
 from cdc.failures import translated
 from cdc.health import Status
 from cdc.holding import Committed, PreparedEnd
 from cdc.housekeeping import Housekeeping
+from cdc.lane import Lane
 from cdc.log import log
 from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
@@ -48,14 +49,24 @@ class Loop:
         link: the session of the moment, and what becomes of it.
         caches: the caches, by the subscription that clears them.
         progress: what was finished, and who waits for it.
+        lanes: where the events of some subscriptions wait for their handlers.
     """
 
-    def __init__(self, target: Target, dispatcher: Dispatcher, backoff: Backoff, rights_interval: float) -> None:
+    def __init__(
+        self,
+        target: Target,
+        dispatcher: Dispatcher,
+        backoff: Backoff,
+        rights_interval: float,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
         self.caches: dict[Subscription, Cache] = {}
         self.progress = Progress()
         self._target = target
         self._dispatcher = dispatcher
-        self._delivery = Delivery(dispatcher, self.progress, target.on_gap)
+        self._delivery = Delivery(dispatcher, self.progress, target.on_gap, wake)
+        self.lanes = self._delivery.lanes
+        self.lanes.stop = lambda: self._stop(wake)
         self._pace = Pace()
         self._house = Housekeeping(self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval)
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff)
@@ -67,14 +78,27 @@ class Loop:
                 try:
                     yield from self._stream()
                 except ConnectionFailed as error:
-                    yield from self.link.again(error)
+                    yield from self._again(error)
                 except psycopg.Error as error:
                     failure = translated(error)
                     if not isinstance(failure, ConnectionFailed):
                         raise failure from error
-                    yield from self.link.again(failure)
+                    yield from self._again(failure)
         finally:
-            yield Call(self.link.end)
+            try:
+                yield from self.lanes.end()
+            finally:
+                yield Call(self.link.end)
+        self.lanes.check()
+
+    def _again(self, error: ConnectionFailed) -> Steps:
+        """The connection was lost. What is there need not wait until there is another."""
+        yield from self.lanes.hurry()
+        yield from self.link.again(error)
+
+    def _stop(self, wake: Callable[[], None]) -> None:
+        self.link.is_stopping = True
+        wake()
 
     # Streaming.
 
@@ -83,8 +107,10 @@ class Loop:
         assert session is not None
         stream: Stream = yield Call(self.link.start, (session,))
         if session.slot.gap is not None:
+            self._house.holds = True
             yield from self._tell_gap(session, session.slot.gap)
-            yield Call(self._house.save, (session, stream))
+        if self._house.holds:
+            yield from self._finish_all(session, stream)
         while not self.link.is_stopping:
             frames = session.frames(_BATCH)
             yield from self._take(session, stream, frames)
@@ -94,7 +120,7 @@ class Loop:
                 yield Nap(nap) if nap and self.link.status is Status.LIVE else Breathe()
             else:
                 session.check(time.monotonic())
-                yield Wait(session.sockets, self._house.patience())
+                yield Wait(session.sockets, min(self._house.patience(), self.lanes.patience()))
 
     def _take(self, session: Session, stream: Stream, frames: Sequence[bytes | memoryview]) -> Steps:
         """Let handlers have what the frames hold, one after the other. The path of a change; every call counts."""
@@ -111,21 +137,32 @@ class Loop:
                     seen = view.see(item)
                     if seen is not None:
                         progress.dirty = True
-                        left = delivery.call(view.subscription, seen)
+                        subscription = view.subscription
+                        if subscription.lane is None:
+                            left = delivery.call(subscription, seen)
+                        else:
+                            left = self._put(subscription, subscription.lane, seen)
                         if left is not None:
                             yield from left
-                progress.finished = item._place
+                progress.handed = item._place
                 if clock() >= house.late_at:
                     yield from self._keep_house(session, stream)
             elif item is _REACHED:
                 if progress.is_awaited:
-                    progress.reached(stream.standby.finished_lsn)
+                    progress.reached()
             elif isinstance(item, Transaction):
                 house.unseen.add(item.xid)
                 if self._dispatcher.has_waiting:
                     self._activate(session)
             elif item is not None:
                 yield from self._act(session, stream, item)
+
+    def _put(self, subscription: Subscription, lane: Lane, seen: RowChange | Truncate) -> Steps | None:
+        """Hand a change out to a lane. When that is full, the duties are due behind this change, and wait for room."""
+        left = self.lanes.put(subscription, lane, seen, seen._place)
+        if lane.stalls:
+            self._house.late_at = 0.0
+        return left
 
     def _act(self, session: Session, stream: Stream, item: Received) -> Steps:
         """What the rarer frames ask for."""
@@ -161,14 +198,14 @@ class Loop:
         self._delivery.fresh |= stream.relations.keys()
         if committed.gid:
             self._finish_prepared(stream, committed)
-        self.progress.reached(stream.standby.finished_lsn)
+        self.progress.reached()
 
     def _finish_prepared(self, stream: Stream, committed: Committed) -> None:
         """Remember that it is over, also when it had no change: after a restart its commit may come without them."""
-        finished = self.progress.position(stream.epoch)
-        if finished is None or finished.commit_lsn < committed.commit_lsn:
+        handed = self.progress.handed_out(stream.epoch)
+        if handed is None or handed.commit_lsn < committed.commit_lsn:
             transaction = Transaction(stream.epoch, committed.xid, committed.commit_lsn, committed.commit_microseconds)
-            self.progress.finished = (transaction, 0)
+            self.progress.handed = (transaction, 0)
 
     def _lost_prepared(self, session: Session, gid: str) -> Steps:
         if self._target.slot is not None and self._target.state is None:
@@ -192,6 +229,24 @@ class Loop:
         self._activate(session)
         yield from self._delivery.gap(gap)
 
+    def _finish_all(self, session: Session, stream: Stream) -> Steps:
+        """Behind a gap: nothing of the new epoch is handed out or saved before the old one is finished."""
+        for lane in self.progress.lanes:
+            lane.hurry()
+        yield from self._until(lambda: self.progress.oldest is None, session, stream)
+        if self.progress.oldest is None:
+            self._house.holds = False
+            yield Call(self._house.save, (session, stream))
+
+    def _until(self, condition: Callable[[], bool], session: Session, stream: Stream) -> Steps:
+        """Do nothing but the duties until lanes have come so far, the connection is lost or the loop has to end."""
+        self.lanes.is_awaited = True
+        while not (condition() or self.link.is_stopping):
+            yield Wait((), min(self._house.patience(), self.lanes.patience()))
+            session.check_unread()
+            yield from self._duties(session, stream)
+        self.lanes.is_awaited = False
+
     def _activate(self, session: Session) -> None:
         """Between two transactions: let new subscriptions begin."""
         if not self._dispatcher.has_waiting:
@@ -203,12 +258,21 @@ class Loop:
                 cache.set_live(self.link.status is Status.LIVE)
 
     def _keep_house(self, session: Session, stream: Stream) -> Steps:
-        """What is due between two batches."""
+        """What is due between two batches; also to wait until no lane is full any more."""
+        yield from self._duties(session, stream)
+        if self.lanes.stalled:
+            self.lanes.say_stalled()
+            yield from self._until(lambda: not self.lanes.stalled, session, stream)
+
+    def _duties(self, session: Session, stream: Stream) -> Steps:
         now = time.monotonic()
         if stream.transaction is None:
             self._activate(session)
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
+        if self.progress.lanes:
+            yield from self.lanes.due()
+            self.progress.reached()
         for duty in self._house.due(session, stream, now):
             with session.busy():
                 yield Call(duty)

@@ -267,6 +267,12 @@ class Session:
         if self.stream is not None and self.stream.standby.is_silent(now):
             raise ConnectionFailed("the server does not answer any more")
 
+    def check_unread(self) -> None:
+        """The same while frames are left unread, so that an answer of the server would not be seen."""
+        self._check_control()
+        if self.replication.is_cut:
+            raise ConnectionFailed("the server ended the stream")
+
     def _check_control(self) -> None:
         pgconn = self.control.pgconn
         if not self.control.lock.acquire(blocking=False):

@@ -10,6 +10,7 @@ from typing import Any
 
 from cdc.errors import SubscriptionError
 from cdc.events import Event
+from cdc.lane import lane_of
 from cdc.lsn import Position
 from cdc.relation import Relation
 from cdc.rls import Subject
@@ -48,6 +49,7 @@ class Subscription:
         asked: whether the operations were named, so that each of them has to be published.
         name: what it is called where it is remembered.
         terms: how it wants to be served.
+        lane: where its events wait; None when the handler is called at once, event by event.
         filter: the filter's text, or None.
         subject: as whom it looks; None is trusted and sees everything.
         delivered: number of events handed to the handler.
@@ -71,6 +73,7 @@ class Subscription:
         "filter",
         "first",
         "handler",
+        "lane",
         "name",
         "operations",
         "schema",
@@ -103,6 +106,7 @@ class Subscription:
         self.subject = subject
         self.terms = terms or Terms()
         self.name = name or f"{schema}.{table} {getattr(handler, '__qualname__', type(handler).__name__)}"
+        self.lane = lane_of(self.name, self.terms)
         self.accept_undecided = accept_undecided
         self.first = first
         self.closed = False
@@ -129,6 +133,11 @@ class Subscription:
             return None
         transaction, ordinal = self._last
         return transaction.position(ordinal)
+
+    @property
+    def queued(self) -> int:
+        """Number of events that its handler has not finished: those that wait, and what it is at work on."""
+        return 0 if self.lane is None else len(self.lane)
 
     @property
     def sees_all(self) -> bool:

@@ -24,6 +24,7 @@ WORDS = {
     "schema_change",
     "prepared",
     "events",
+    "committed_transaction",
     "jsonable",
     "log",
 }
@@ -31,6 +32,8 @@ MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "rls", 
 ROUTING = {
     "sent",
     "terms",
+    "collector",
+    "lane",
     "subscription",
     "view",
     "dispatcher",
@@ -60,6 +63,9 @@ LOOPS = {
     "session",
     "housekeeping",
     "delivery",
+    "lanes",
+    "strand",
+    "iteration",
     "loop",
     "connecting",
     "ticker",
@@ -71,7 +77,7 @@ LOOPS = {
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
 RANGES = {"psycopg.types.range", "psycopg.types.multirange"}
-AWAITING = {"waiting", "consumer", "async_cache", "server", "sinks", "daemon", "demo"}
+AWAITING = {"waiting", "consumer", "iteration", "async_cache", "server", "sinks", "daemon", "demo"}
 
 
 def files() -> list[Path]:
