@@ -39,22 +39,25 @@ class Consumer(Consuming):
     _ident: int | None = None
     _failure: BaseException | None = None
 
-    def on(self, table: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
-        """A decorator: let the function handle the changes of a table. Takes the options of `subscribe`."""
-        if callable(table):
-            raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
+    def on(self, *tables: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """A decorator: let the function handle the changes of a table, or of several.
+
+        `on("wells")`, `on("wells", "projects")`, `on("public.*")`; takes the options of `subscribe`.
+        """
+        _check_named(tables)
 
         def register(handler: _H) -> _H:
-            self.subscribe(table, handler, **options)
+            self.subscribe(tables, handler, **options)
             return handler
 
         return register
 
-    def subscribe(self, table: str, handler: Handler, **options: Unpack[Options]) -> Subscription:
-        """Let `handler` have the changes of a table, from the next transaction on.
+    def subscribe(self, table: str | Sequence[str], handler: Handler, **options: Unpack[Options]) -> Subscription:
+        """Let `handler` have the changes of a table, or of several, from the next transaction on.
 
         Args:
-            table: `"wells"` (of schema public) or `"schema.table"`.
+            table: `"wells"` (of schema public) or `"schema.table"`; a pattern such as `"public.*"`, `"sales_*"` or
+                `"*"`, which also means tables that are published later; or a list of these.
             handler: called with each event.
             options: what it wants of them, and how; see `cdc.terms.Options`.
 
@@ -197,13 +200,12 @@ class AsyncConsumer(Consuming):
     _is_own = False
     _ended: asyncio.Event | None = None
 
-    def on(self, table: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+    def on(self, *tables: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
         """See `Consumer.on`."""
-        if callable(table):
-            raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
+        _check_named(tables)
 
         def register(handler: _H) -> _H:
-            self._add(self._subscription(table, handler, options))
+            self._add(self._subscription(tables, handler, options))
             return handler
 
         return register
@@ -313,6 +315,11 @@ class AsyncConsumer(Consuming):
             self._over(failure)
             waiter.close()
             self._ended.set()
+
+
+def _check_named(tables: Sequence[object]) -> None:
+    if not tables or callable(tables[0]):
+        raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
 
 
 def _say_failure(task: asyncio.Task[None]) -> None:

@@ -12,19 +12,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from inspect import iscoroutinefunction
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from cdc.admission import Admission
 from cdc.cache import Cache, columns_of
-from cdc.catalog import table_name
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
+from cdc.family import Family
 from cdc.health import Health, Status, verdict_of
 from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn
 from cdc.options import Options as StreamOptions
+from cdc.pattern import Pattern, table_name
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.session import Target
@@ -100,8 +102,8 @@ class Consuming:
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """Every open subscription, those of caches included."""
-        return [*self._dispatcher.subscriptions, *(subscription for subscription, _ in self._unchecked)]
+        """Every open subscription, those of caches included; one to several tables counts as one."""
+        return [*self._dispatcher.readers, *(subscription for subscription, _ in self._unchecked)]
 
     def health(self) -> Health:
         """Whether the consumer is well, and if not, why. Never waits."""
@@ -141,7 +143,7 @@ class Consuming:
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
-        subscriptions = self._dispatcher.subscriptions
+        subscriptions = self._dispatcher.readers
         denied = sum(1 for each in subscriptions if each.denied is not None)
         if self._forgetful:
             notes.append("state=None: nothing is remembered, so a re-created slot goes unnoticed")
@@ -151,8 +153,11 @@ class Consuming:
             notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
         return tuple(notes)
 
-    def _subscription(self, table: str, handler: Handler, options: Options) -> Subscription:
+    def _subscription(self, tables: str | Sequence[str], handler: Handler, options: Options) -> Subscription:
         """A subscription as the user asks for it; raises what he can mend without a server."""
+        named: list[Any] = list(tables) if isinstance(tables, list | tuple) else [tables]
+        patterns = [Pattern.of(each) for each in named]
+        table = ", ".join(pattern.text for pattern in patterns)
         terms = Terms.of(options)
         filter, subject, label = options.get("filter"), options.get("subject"), options.get("name")
         if not callable(handler):
@@ -165,19 +170,20 @@ class Consuming:
             raise ConfigurationError(f"the name of a subscription is text, not {label!r}")
         if subject is None and self._require_subject:
             raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
-        schema, name = table_name(table)
-        return Subscription(
-            schema,
-            name,
-            handler,
-            operations_of(options.get("operations")),
-            filter,
-            subject,
-            options.get("accept_undecided", False),
-            on_close=self._subscription_closed,
-            terms=terms,
-            name=label,
-        )
+        made: dict[str, Any] = {
+            "operations": operations_of(options.get("operations")),
+            "filter": filter,
+            "subject": subject,
+            "accept_undecided": options.get("accept_undecided", False),
+            "on_close": self._subscription_closed,
+            "terms": terms,
+            "name": label,
+        }
+        if not patterns:
+            raise ConfigurationError("name a table to subscribe to, or several")
+        if len(patterns) > 1 or patterns[0].named is None:
+            return Family(patterns, handler, **made)
+        return Subscription(*patterns[0].named, handler, **made)
 
     def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
         if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
@@ -201,7 +207,7 @@ class Consuming:
             return
         if self._loop.link.status in (Status.CONNECTING, Status.STOPPED):
             doing = "reconnecting" if self._loop.link.status is Status.CONNECTING else "stopped"
-            raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.table} needs the server")
+            raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.label} needs the server")
         try:
             session.admission.check(subscription, cache)
         except psycopg.OperationalError as error:

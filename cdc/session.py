@@ -22,6 +22,7 @@ from cdc.cache import Cache
 from cdc.connection import ReplicationConnection, connect, connection_string
 from cdc.errors import CdcError, ConnectionFailed, GapError
 from cdc.events import Gap
+from cdc.family import Member
 from cdc.log import log
 from cdc.lsn import Lsn, Position
 from cdc.options import Options
@@ -191,6 +192,12 @@ class Session:
             with suppress(psycopg.errors.LockNotAvailable), self.without_waiting():
                 return self.admission.relation(message, roles)
         return self.admission.relation(message, ())
+
+    def join(self, newcomers: Sequence[Member], relation: Relation) -> None:
+        """See `joining.join`; rights that are locked stay as they are known."""
+        with suppress(psycopg.errors.LockNotAvailable), self.without_waiting():
+            for member in newcomers:
+                self.admission.join(member, relation)
 
     @property
     def sockets(self) -> tuple[int, int]:

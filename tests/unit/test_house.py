@@ -15,6 +15,7 @@ import cdc
 HOME = Path(cdc.__file__).parent
 WORDS = {
     "errors",
+    "pattern",
     "transaction",
     "lsn",
     "tuples",
@@ -35,6 +36,7 @@ ROUTING = {
     "collector",
     "lane",
     "subscription",
+    "family",
     "view",
     "dispatcher",
     "fence",
@@ -60,6 +62,7 @@ POSTGRES = {
 }
 LOOPS = {
     "admission",
+    "refusals",
     "session",
     "housekeeping",
     "delivery",
