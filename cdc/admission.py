@@ -82,6 +82,7 @@ class Admission:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
         if isinstance(subscription, Family):
             self._gather(subscription)
+        if subscription.parts != (subscription,):
             return
         if self._binary:
             check_binary(subscription, cache)

@@ -52,6 +52,23 @@ class Consumer(Consuming):
 
         return register
 
+    def on_message(self, *prefixes: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """A decorator: let the function handle logical messages, from the next transaction on.
+
+        `on_message("outbox")` has the messages that `pg_logical_emit_message(…, 'outbox', …)` wrote; in a prefix
+        `*`, `?` and `[…]` match as in a shell, so that `"*"` means every message. Takes those options of `subscribe`
+        that say how events are handed over, not those that choose among rows; messages have no subject.
+
+        Raises SubscriptionError when the consumer streams already and had no such handler when it began.
+        """
+
+        def register(handler: _H) -> _H:
+            _refuse_coroutine(handler)
+            self._add(self._listener(prefixes, handler, options))
+            return handler
+
+        return register
+
     def subscribe(self, table: str | Sequence[str], handler: Handler, **options: Unpack[Options]) -> Subscription:
         """Let `handler` have the changes of a table, or of several, from the next transaction on.
 
@@ -63,8 +80,7 @@ class Consumer(Consuming):
 
         Raises SubscriptionError, at once when the consumer is open, else when it opens.
         """
-        if asyncio.iscoroutinefunction(handler):
-            raise ConfigurationError(f"{handler.__qualname__} is a coroutine function: use AsyncConsumer")
+        _refuse_coroutine(handler)
         subscription = self._subscription(table, handler, options)
         self._add(subscription)
         return subscription
@@ -210,6 +226,15 @@ class AsyncConsumer(Consuming):
 
         return register
 
+    def on_message(self, *prefixes: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """See `Consumer.on_message`."""
+
+        def register(handler: _H) -> _H:
+            self._add(self._listener(prefixes, handler, options))
+            return handler
+
+        return register
+
     async def subscribe(self, table: str, handler: Handler, **options: Unpack[Options]) -> Subscription:
         """See `Consumer.subscribe`."""
         subscription = self._subscription(table, handler, options)
@@ -315,6 +340,11 @@ class AsyncConsumer(Consuming):
             self._over(failure)
             waiter.close()
             self._ended.set()
+
+
+def _refuse_coroutine(handler: Callable[..., Any]) -> None:
+    if asyncio.iscoroutinefunction(handler):
+        raise ConfigurationError(f"{handler.__qualname__} is a coroutine function: use AsyncConsumer")
 
 
 def _check_named(tables: Sequence[object]) -> None:

@@ -22,6 +22,7 @@ from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
 from cdc.family import Family
 from cdc.health import Health, Status, verdict_of
+from cdc.listener import Listener
 from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn
@@ -185,6 +186,14 @@ class Consuming:
             return Family(patterns, handler, **made)
         return Subscription(*patterns[0].named, handler, **made)
 
+    def _listener(self, prefixes: Sequence[str], handler: Handler, options: Options) -> Listener:
+        """A subscription to messages as the user asks for it."""
+        if not callable(handler):
+            raise ConfigurationError(f"the handler of messages is {handler!r}, which cannot be called")
+        if self._require_subject:
+            raise ConfigurationError("messages have no subject, and this consumer has require_subject: use another one")
+        return Listener(prefixes, handler, options, self._subscription_closed)
+
     def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
         if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
             raise ConfigurationError(f"cache of {table}: ttl is above 0 seconds and maxsize at least 1")
@@ -208,6 +217,11 @@ class Consuming:
         if self._loop.link.status in (Status.CONNECTING, Status.STOPPED):
             doing = "reconnecting" if self._loop.link.status is Status.CONNECTING else "stopped"
             raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.label} needs the server")
+        if isinstance(subscription, Listener) and session.messages is False:
+            raise SubscriptionError(
+                f"{subscription}: the server was not asked for messages when streaming began: "
+                "call on_message before start() or run(), or have another handler of messages from the start"
+            )
         try:
             session.admission.check(subscription, cache)
         except psycopg.OperationalError as error:

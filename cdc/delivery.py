@@ -17,6 +17,7 @@ from cdc.events import Event, Gap, Prepared, Truncate
 from cdc.holding import PreparedEnd
 from cdc.lanes import Lanes
 from cdc.log import log
+from cdc.message import Message
 from cdc.progress import Progress
 from cdc.relation import Relation
 from cdc.subscription import Subscription
@@ -86,6 +87,15 @@ class Delivery:
                     self._progress.dirty = True
                     yield from self._hand(view.reader, seen, event._place)
             self._progress.handed = event._place
+
+    def message(self, message: Message, epoch: str) -> Steps:
+        """A logical message; one that was handed out before the connection was lost is not told again."""
+        if self._progress.has_heard(message, epoch):
+            return
+        for listener in self._dispatcher.listeners(message.prefix):
+            self._progress.dirty = True
+            yield from self._hand(listener, listener.link_message(message), message._place)
+        self._progress.hear(message, epoch)
 
     def schema(self, place: Place, relation: Relation) -> Steps:
         """Before the first change since the relation was announced: tell how it differs from what it was.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cdc.events import Delete, Insert, RowChange, Truncate, Update
 from cdc.family import Family, Member
+from cdc.listener import Listener
 from cdc.relation import Relation
 from cdc.subscription import Subscription
 from cdc.view import View
@@ -44,6 +45,16 @@ class Dispatcher:
     def subscriptions(self) -> list[Subscription]:
         """The same by table: a family's members in its place."""
         return _by_table(self.readers)
+
+    @property
+    def listens(self) -> bool:
+        """Whether anybody wants logical messages."""
+        return any(isinstance(reader, Listener) for reader in self.readers)
+
+    def listeners(self, prefix: str) -> list[Listener]:
+        """Those who want messages of this prefix, and have begun."""
+        with self._mutex:
+            return [each for each in self._active if isinstance(each, Listener) and each.hears(prefix)]
 
     def add(self, subscription: Subscription) -> None:
         """Let the subscription begin with the next transaction."""
@@ -157,7 +168,4 @@ class Dispatcher:
 
 def _by_table(readers: Sequence[Subscription]) -> list[Subscription]:
     """The subscriptions to one table each that these consist of."""
-    found: list[Subscription] = []
-    for reader in readers:
-        found += list(reader.members.values()) if isinstance(reader, Family) else [reader]
-    return found
+    return [part for reader in readers for part in reader.parts]

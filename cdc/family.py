@@ -44,6 +44,11 @@ class Family(Subscription):
         """The tables that it has at the moment."""
         return [f"{schema}.{table}" for schema, table in sorted(self.members)]
 
+    @property
+    def parts(self) -> Sequence[Subscription]:
+        """Its members."""
+        return list(self.members.values())
+
     def wants(self, schema: str, table: str) -> bool:
         """Whether the table is meant."""
         return any(pattern.matches(schema, table) for pattern in self.patterns)

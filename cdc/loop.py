@@ -24,6 +24,7 @@ from cdc.holding import Committed, PreparedEnd
 from cdc.housekeeping import Housekeeping
 from cdc.lane import Lane
 from cdc.log import log
+from cdc.message import Message
 from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
@@ -170,9 +171,16 @@ class Loop:
             yield from self._define(session, stream, item)
         elif isinstance(item, list):
             yield from self._delivery.truncates(item)
+        elif isinstance(item, Message):
+            yield from self._delivery.message(item, stream.epoch)
+            if time.monotonic() >= self._house.late_at or self.lanes.stalled:
+                yield from self._keep_house(session, stream)
         elif isinstance(item, Committed):
+            self.link.sure(item.held)
             yield from self._deliver(session, stream, item)
         elif isinstance(item, PreparedEnd):
+            if not item.rolled_back:
+                self.link.sure(item.held)
             yield from self._activate(session)
             if self._target.options.two_phase:  # A slot that was made with it tells of them without being asked.
                 yield from self._delivery.prepared(item)

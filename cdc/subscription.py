@@ -5,7 +5,7 @@ Pure: no I/O. It is the name that users hold on to; what it means for one relati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cdc.errors import SubscriptionError
@@ -146,6 +146,11 @@ class Subscription:
     def label(self) -> str:
         """What it is a subscription to, in words."""
         return self.table
+
+    @property
+    def parts(self) -> Sequence[Subscription]:
+        """The subscriptions to one table each that it consists of."""
+        return (self,)
 
     @property
     def reader(self) -> Subscription:

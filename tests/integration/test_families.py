@@ -227,11 +227,11 @@ def test_operations_have_to_be_published_of_every_table(kind: str, db: psycopg.C
 def test_a_filter_holds_for_every_table(kind: str, db: psycopg.Connection, database: str) -> None:
     seen: list[Any] = []
     db.execute("CREATE TABLE wells_b (id int PRIMARY KEY, name text); ALTER PUBLICATION wells ADD TABLE wells_b")
-    subscribed: Any = lambda running: running.on("wells*", seen.append, filter="id=gt.5")  # noqa: E731
+    subscribed: Any = lambda running: running.on("wells*", seen.append, filter="id=eq.6")  # noqa: E731
     with Running(kind, database, subscribed) as running:
-        db.execute("INSERT INTO wells (id) VALUES (1), (6); INSERT INTO wells_b VALUES (2), (7)")
+        db.execute("INSERT INTO wells (id) VALUES (1), (6); INSERT INTO wells_b VALUES (2), (6)")
         running.caught_up(db)
-        assert tables(seen) == [("wells", 6), ("wells_b", 7)]
+        assert tables(seen) == [("wells", 6), ("wells_b", 6)]
         with pytest.raises(cdc.SubscriptionError, match=r"public\.wells_c"):
             db.execute("CREATE TABLE wells_c (name text PRIMARY KEY); ALTER PUBLICATION wells ADD TABLE wells_c")
             db.execute("INSERT INTO wells_c VALUES ('a')")
@@ -242,14 +242,17 @@ def test_a_filter_holds_for_every_table(kind: str, db: psycopg.Connection, datab
 
 def test_a_filter_that_one_table_cannot_have_is_refused(kind: str, sales: psycopg.Connection, database: str) -> None:
     running = Running(kind, database, lambda running: running.on("*", print, filter="name=eq.a"))
-    with pytest.raises(cdc.SubscriptionError, match=r"public\.sales_a has no .*column 'name'"), running:
+    with (
+        pytest.raises(cdc.SubscriptionError, match=r"column 'name', but the published columns of public\.sales_a"),
+        running,
+    ):
         pass
 
 
 def test_a_subject_sees_of_each_table_what_it_may(kind: str, sales: psycopg.Connection, database: str) -> None:
     sales.execute("ALTER TABLE wells ENABLE ROW LEVEL SECURITY; ALTER TABLE wells REPLICA IDENTITY FULL")
     sales.execute(
-        "CREATE POLICY small ON wells FOR SELECT TO anon USING (id < 10); GRANT SELECT ON wells, sales_a TO anon"
+        "CREATE POLICY small ON wells FOR SELECT TO anon USING (id = 1); GRANT SELECT ON wells, sales_a TO anon"
     )
     sales.execute("REVOKE ALL ON sales_b FROM anon")
     seen: list[Any] = []
