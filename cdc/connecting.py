@@ -141,7 +141,9 @@ class Connecting:
         """Begin to stream behind what was handed out in this process, else behind what was saved."""
         handed = self._progress.handed_out(session.saved.epoch)
         messages = self._dispatcher.listens
-        stream, interval = session.start(handed or session.saved.position, messages, self.whole)
+        # A temporary slot cannot be read again.
+        whole = self.whole or (messages and session.slot.temporary)
+        stream, interval = session.start(handed or session.saved.position, messages, whole)
         self._progress.standby = stream.standby
         self._house.unseen |= session.invisible()
         self._stop_ticker()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -186,6 +190,20 @@ def test_what_was_rolled_back_is_never_told(kind: str, db: psycopg.Connection, d
         assert running.consumer.health().reconnects == reconnects, "from then on it does not stream"
 
 
+def test_a_temporary_slot_does_not_stream_messages(kind: str, db: psycopg.Connection, database: str) -> None:
+    """It could not be read again."""
+    small_work_mem(database)
+    with Running(kind, database, listening("outbox"), slot=None) as running:
+        with db.transaction():
+            with db.transaction(force_rollback=True):
+                emit(db, "never")
+            db.execute("INSERT INTO wells SELECT n, repeat('x', 100) FROM generate_series(1, 2000) n")
+            emit(db, "1")
+        running.caught_up(db, timeout=60)
+        assert told(running.events) == [*range(1, 2001), "1"]
+        assert running.consumer.health().reconnects == 0
+
+
 def test_messages_of_a_streamed_transaction(kind: str, db: psycopg.Connection, database: str) -> None:
     """Nothing of it was rolled back, so that it is clear which are told; the connection stays."""
     small_work_mem(database)
@@ -348,6 +366,51 @@ def test_after_a_stop_nothing_comes_again(kind: str, db: psycopg.Connection, dat
         with Running(kind, database, listening("outbox")) as running:
             running.caught_up(db)
             assert told(running.events) == [f"between {number}"]
+
+
+PROGRAM = textwrap.dedent(
+    """
+    import sys, cdc
+    with open(sys.argv[2], "a") as file:
+        consumer = cdc.Consumer(sys.argv[1], slot="killed")
+
+        @consumer.on_message("outbox")
+        def append(message):
+            print(message.text(), message.lsn, file=file, flush=True)
+
+        consumer.run()
+    """
+)
+
+
+def test_after_kill_minus_nine_those_that_come_again_are_recognised(
+    db: psycopg.Connection, database: str, tmp_path: Path
+) -> None:
+    program, output = tmp_path / "program.py", tmp_path / "messages"
+    program.write_text(PROGRAM)
+    output.touch()
+    arguments = [sys.executable, str(program), database, str(output)]
+    consumer = subprocess.Popen(arguments)
+    written: list[str] = []
+    try:
+        until(lambda: db.execute("SELECT FROM pg_replication_slots WHERE active").fetchone() is not None)
+        for kill in range(4):
+            for number in range(20):
+                content = f"{kill}.{number}"
+                with db.transaction(force_rollback=number % 5 == 4):
+                    (lsn,) = db.execute(EMIT, ("outbox", content)).fetchone() or ("",)
+                if number % 5 != 4:
+                    written.append(f"{content} {lsn}")
+            until(lambda: written[-10] in output.read_text().splitlines())
+            consumer.kill()
+            consumer.wait()
+            consumer = subprocess.Popen(arguments)
+        until(lambda: written[-1] in output.read_text().splitlines())
+    finally:
+        consumer.terminate()
+        consumer.wait()
+    lines = output.read_text().splitlines()
+    assert list(dict.fromkeys(lines)) == written, "each first time in order, and a repeat has the same LSN"
 
 
 def test_a_gap_is_told_to_listeners(kind: str, db: psycopg.Connection, database: str) -> None:
