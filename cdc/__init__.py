@@ -23,8 +23,10 @@ from cdc.errors import (
     UnsupportedMessage,
 )
 from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, SchemaChange, Truncate, Update
+from cdc.family import Family
 from cdc.health import Colour, Health, Status
 from cdc.lsn import Lsn, Position
+from cdc.message import Message
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.row import Row
@@ -49,12 +51,14 @@ __all__ = [
     "Delete",
     "Effect",
     "Event",
+    "Family",
     "Gap",
     "GapError",
     "HandlerError",
     "Health",
     "Insert",
     "Lsn",
+    "Message",
     "NotYetVisible",
     "Position",
     "Prepared",

@@ -19,6 +19,7 @@ from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConnectionFailed
 from cdc.failures import translated
 from cdc.health import Status
+from cdc.held import Held
 from cdc.housekeeping import Housekeeping
 from cdc.log import log
 from cdc.progress import Progress
@@ -47,6 +48,7 @@ class Connecting:
         attempts: failed attempts to connect since then.
         problem: why it is not connected, or None.
         is_stopping: whether somebody asked it to end.
+        whole: whether transactions have to come at their commit from now on; see `Held.unsure`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Connecting:
         self.attempts = 0
         self.problem: str | None = None
         self.is_stopping = False
+        self.whole = False
         self._target = target
         self._dispatcher = dispatcher
         self._caches = caches
@@ -96,6 +99,19 @@ class Connecting:
                 self.problem = str(failure)
                 log.warning("reconnect.failed", attempt=self.attempts, reason=str(failure))
 
+    def sure(self, held: Held | None) -> None:
+        """Raise ConnectionFailed when it is not known which messages of a streamed transaction were rolled back.
+
+        They carry the xid of the whole transaction. The server sends it again at its commit, without them.
+        """
+        if held is not None and held.unsure:
+            self.whole = True
+            log.info("streaming.off", xid=held.xid, reason="messages, and a part that was rolled back")
+            raise ConnectionFailed(
+                f"the streamed transaction {held.xid} has messages, and a part of it was rolled back: "
+                "it is read again, without streaming"
+            )
+
     def _still_published(self, admission: Admission) -> None:
         admission.check_published(self._dispatcher.subscriptions)
 
@@ -124,7 +140,10 @@ class Connecting:
     def start(self, session: Session) -> Stream:
         """Begin to stream behind what was handed out in this process, else behind what was saved."""
         handed = self._progress.handed_out(session.saved.epoch)
-        stream, interval = session.start(handed or session.saved.position)
+        messages = self._dispatcher.listens
+        # A temporary slot cannot be read again.
+        whole = self.whole or (messages and session.slot.temporary)
+        stream, interval = session.start(handed or session.saved.position, messages, whole)
         self._progress.standby = stream.standby
         self._house.unseen |= session.invisible()
         self._stop_ticker()

@@ -40,29 +40,48 @@ class Consumer(Consuming):
     _ident: int | None = None
     _failure: BaseException | None = None
 
-    def on(self, table: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
-        """A decorator: let the function handle the changes of a table. Takes the options of `subscribe`."""
-        if callable(table):
-            raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
+    def on(self, *tables: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """A decorator: let the function handle the changes of a table, or of several.
+
+        `on("wells")`, `on("wells", "projects")`, `on("public.*")`; takes the options of `subscribe`.
+        """
+        _check_named(tables)
 
         def register(handler: _H) -> _H:
-            self.subscribe(table, handler, **options)
+            self.subscribe(tables, handler, **options)
             return handler
 
         return register
 
-    def subscribe(self, table: str, handler: Handler, **options: Unpack[Options]) -> Subscription:
-        """Let `handler` have the changes of a table, from the next transaction on.
+    def on_message(self, *prefixes: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """A decorator: let the function handle logical messages, from the next transaction on.
+
+        `on_message("outbox")` has the messages that `pg_logical_emit_message(…, 'outbox', …)` wrote; in a prefix
+        `*`, `?` and `[…]` match as in a shell, so that `"*"` means every message. Takes those options of `subscribe`
+        that say how events are handed over, not those that choose among rows; messages have no subject.
+
+        Raises SubscriptionError when the consumer streams already and had no such handler when it began.
+        """
+
+        def register(handler: _H) -> _H:
+            _refuse_coroutine(handler)
+            self._add(self._listener(prefixes, handler, options))
+            return handler
+
+        return register
+
+    def subscribe(self, table: str | Sequence[str], handler: Handler, **options: Unpack[Options]) -> Subscription:
+        """Let `handler` have the changes of a table, or of several, from the next transaction on.
 
         Args:
-            table: `"wells"` (of schema public) or `"schema.table"`.
+            table: `"wells"` (of schema public) or `"schema.table"`; a pattern such as `"public.*"`, `"sales_*"` or
+                `"*"`, which also means tables that are published later; or a list of these.
             handler: called with each event.
             options: what it wants of them, and how; see `cdc.terms.Options`.
 
         Raises SubscriptionError, at once when the consumer is open, else when it opens.
         """
-        if asyncio.iscoroutinefunction(handler):
-            raise ConfigurationError(f"{handler.__qualname__} is a coroutine function: use AsyncConsumer")
+        _refuse_coroutine(handler)
         subscription = self._subscription(table, handler, options)
         self._add(subscription)
         return subscription
@@ -216,13 +235,21 @@ class AsyncConsumer(Consuming):
     _is_own = False
     _ended: asyncio.Event | None = None
 
-    def on(self, table: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+    def on(self, *tables: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
         """See `Consumer.on`."""
-        if callable(table):
-            raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
+        _check_named(tables)
 
         def register(handler: _H) -> _H:
-            self._add(self._subscription(table, handler, options))
+            self._add(self._subscription(tables, handler, options))
+            return handler
+
+        return register
+
+    def on_message(self, *prefixes: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """See `Consumer.on_message`."""
+
+        def register(handler: _H) -> _H:
+            self._add(self._listener(prefixes, handler, options))
             return handler
 
         return register
@@ -351,6 +378,16 @@ class AsyncConsumer(Consuming):
             self._over(failure)
             waiter.close()
             self._ended.set()
+
+
+def _refuse_coroutine(handler: Callable[..., Any]) -> None:
+    if asyncio.iscoroutinefunction(handler):
+        raise ConfigurationError(f"{handler.__qualname__} is a coroutine function: use AsyncConsumer")
+
+
+def _check_named(tables: Sequence[object]) -> None:
+    if not tables or callable(tables[0]):
+        raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
 
 
 def _say_failure(task: asyncio.Task[None]) -> None:

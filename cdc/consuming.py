@@ -13,20 +13,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from inspect import iscoroutinefunction
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from cdc.admission import Admission
 from cdc.cache import Cache, columns_of
-from cdc.catalog import table_name
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
+from cdc.family import Family
 from cdc.health import Health, Status, verdict_of
 from cdc.lane import Driver
+from cdc.listener import Listener
 from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn
 from cdc.options import Options as StreamOptions
+from cdc.pattern import Pattern, table_name
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.session import Target
@@ -106,8 +109,8 @@ class Consuming:
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """Every open subscription, those of caches included."""
-        return [*self._dispatcher.subscriptions, *(subscription for subscription, _ in self._unchecked)]
+        """Every open subscription, those of caches included; one to several tables counts as one."""
+        return [*self._dispatcher.readers, *(subscription for subscription, _ in self._unchecked)]
 
     def health(self) -> Health:
         """Whether the consumer is well, and if not, why. Never waits."""
@@ -147,7 +150,7 @@ class Consuming:
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
-        subscriptions = self._dispatcher.subscriptions
+        subscriptions = self._dispatcher.readers
         denied = sum(1 for each in subscriptions if each.denied is not None)
         if self._forgetful:
             notes.append("state=None: nothing is remembered, so a re-created slot goes unnoticed")
@@ -157,8 +160,11 @@ class Consuming:
             notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
         return tuple(notes)
 
-    def _subscription(self, table: str, handler: Handler, options: Options) -> Subscription:
+    def _subscription(self, tables: str | Sequence[str], handler: Handler, options: Options) -> Subscription:
         """A subscription as the user asks for it; raises what he can mend without a server."""
+        named: list[Any] = list(tables) if isinstance(tables, list | tuple) else [tables]
+        patterns = [Pattern.of(each) for each in named]
+        table = ", ".join(pattern.text for pattern in patterns)
         terms = Terms.of(options)
         filter, subject, label = options.get("filter"), options.get("subject"), options.get("name")
         if not callable(handler):
@@ -171,19 +177,28 @@ class Consuming:
             raise ConfigurationError(f"the name of a subscription is text, not {label!r}")
         if subject is None and self._require_subject:
             raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
-        schema, name = table_name(table)
-        return Subscription(
-            schema,
-            name,
-            handler,
-            operations_of(options.get("operations")),
-            filter,
-            subject,
-            options.get("accept_undecided", False),
-            on_close=self._subscription_closed,
-            terms=terms,
-            name=label,
-        )
+        made: dict[str, Any] = {
+            "operations": operations_of(options.get("operations")),
+            "filter": filter,
+            "subject": subject,
+            "accept_undecided": options.get("accept_undecided", False),
+            "on_close": self._subscription_closed,
+            "terms": terms,
+            "name": label,
+        }
+        if not patterns:
+            raise ConfigurationError("name a table to subscribe to, or several")
+        if len(patterns) > 1 or patterns[0].named is None:
+            return Family(patterns, handler, **made)
+        return Subscription(*patterns[0].named, handler, **made)
+
+    def _listener(self, prefixes: Sequence[str], handler: Handler, options: Options) -> Listener:
+        """A subscription to messages as the user asks for it."""
+        if not callable(handler):
+            raise ConfigurationError(f"the handler of messages is {handler!r}, which cannot be called")
+        if self._require_subject:
+            raise ConfigurationError("messages have no subject, and this consumer has require_subject: use another one")
+        return Listener(prefixes, handler, options, self._subscription_closed)
 
     def _iterated(self, table: str, options: Options) -> Subscription:
         """A subscription whose events the user's own loop takes."""
@@ -219,7 +234,12 @@ class Consuming:
             return
         if self._loop.link.status in (Status.CONNECTING, Status.STOPPED):
             doing = "reconnecting" if self._loop.link.status is Status.CONNECTING else "stopped"
-            raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.table} needs the server")
+            raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.label} needs the server")
+        if isinstance(subscription, Listener) and session.messages is False:
+            raise SubscriptionError(
+                f"{subscription}: the server was not asked for messages when streaming began: "
+                "call on_message before start() or run(), or have another handler of messages from the start"
+            )
         try:
             session.admission.check(subscription, cache)
         except psycopg.OperationalError as error:

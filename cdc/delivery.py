@@ -17,6 +17,7 @@ from cdc.events import Event, Gap, Prepared, Truncate
 from cdc.holding import PreparedEnd
 from cdc.lanes import Lanes
 from cdc.log import log
+from cdc.message import Message
 from cdc.progress import Progress
 from cdc.relation import Relation
 from cdc.subscription import Subscription
@@ -84,8 +85,17 @@ class Delivery:
                 seen = view.see(event)
                 if seen is not None:
                     self._progress.dirty = True
-                    yield from self._hand(view.subscription, seen, event._place)
+                    yield from self._hand(view.reader, seen, event._place)
             self._progress.handed = event._place
+
+    def message(self, message: Message, epoch: str) -> Steps:
+        """A logical message; one that was handed out before the connection was lost is not told again."""
+        if self._progress.has_heard(message, epoch):
+            return
+        for listener in self._dispatcher.listeners(message.prefix):
+            self._progress.dirty = True
+            yield from self._hand(listener, listener.link_message(message), message._place)
+        self._progress.hear(message, epoch)
 
     def schema(self, place: Place, relation: Relation) -> Steps:
         """Before the first change since the relation was announced: tell how it differs from what it was.
@@ -99,7 +109,7 @@ class Delivery:
             if isinstance(event, Gap):
                 event = self._other_table(event)
             if event is not None:
-                yield from self._hand(view.subscription, event, place)
+                yield from self._hand(view.reader, event, place)
 
     def _name_lost(self, place: Place, relation: Relation) -> Steps:
         """Tell those who go by the name that the table had before: its changes go past them from here on."""
@@ -107,9 +117,11 @@ class Delivery:
             seen = each._seen
             if seen is None or seen[0].oid != relation.oid or str(seen[0]) == str(relation) or each._name_lost:
                 continue
+            if not each.named:
+                continue  # A pattern means whatever has such a name: the table leaves, and may join under the new one.
             each._name_lost = True
-            gap = Gap(f"table {seen[0]} is called {relation} from here on", previous=each.previous)
-            yield from self._hand(each, self._other_table(gap), place)
+            gap = Gap(f"table {seen[0]} is called {relation} from here on", previous=each.reader.previous)
+            yield from self._hand(each.reader, self._other_table(gap), place)
 
     def check(self, gap: Gap) -> None:
         """Raise GapError when the consumer stops at gaps."""
@@ -130,14 +142,18 @@ class Delivery:
         time = commit_time(end.microseconds)
         event = Prepared(end.gid, end.held.xid, end.lsn, time, end.rolled_back)
         tables = end.held.tables
-        for each in self._dispatcher.subscriptions:
-            concerned = (each.schema, each.table) in tables or (end.rolled_back and not tables)
-            if concerned and each.sees_all and not each.asked:
-                yield from self._hand(each, event)
+        concerned = [
+            each.reader
+            for each in self._dispatcher.subscriptions
+            if (each.schema, each.table) in tables or (end.rolled_back and not tables)
+        ]
+        for reader in dict.fromkeys(concerned):
+            if reader.sees_all and not reader.asked:
+                yield from self._hand(reader, event)
 
     def gap(self, gap: Gap) -> Steps:
         """Tell every subscription that changes may be missing here; caches first."""
-        for subscription in sorted(self._dispatcher.subscriptions, key=lambda each: not each.first):
+        for subscription in sorted(self._dispatcher.readers, key=lambda each: not each.first):
             event: Event = Gap(gap.reason, self._progress.last or gap.last, subscription.previous)
             yield from self._hand(subscription, event)
 

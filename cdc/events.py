@@ -219,7 +219,7 @@ Change: TypeAlias = Insert | Update | Delete | Truncate
 """A change of a table."""
 
 Event: TypeAlias = Insert | Update | Delete | Truncate | SchemaChange | Prepared | Gap
-"""What a handler receives. `Prepared` comes only from a slot that was once read with `two_phase=True`."""
+"""What a handler receives of tables. `Prepared` comes only from a slot that was once read with `two_phase=True`."""
 
 
 def _key_of(relation: Relation, row: Row) -> Any:

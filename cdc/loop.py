@@ -24,6 +24,7 @@ from cdc.holding import Committed, PreparedEnd
 from cdc.housekeeping import Housekeeping
 from cdc.lane import Lane
 from cdc.log import log
+from cdc.message import Message
 from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
@@ -137,7 +138,7 @@ class Loop:
                     seen = view.see(item)
                     if seen is not None:
                         progress.dirty = True
-                        subscription = view.subscription
+                        subscription = view.reader
                         if subscription.lane is None:
                             left = delivery.call(subscription, seen)
                         else:
@@ -153,7 +154,7 @@ class Loop:
             elif isinstance(item, Transaction):
                 house.unseen.add(item.xid)
                 if self._dispatcher.has_waiting:
-                    self._activate(session)
+                    yield from self._activate(session)
             elif item is not None:
                 yield from self._act(session, stream, item)
 
@@ -170,17 +171,24 @@ class Loop:
             yield from self._define(session, stream, item)
         elif isinstance(item, list):
             yield from self._delivery.truncates(item)
+        elif isinstance(item, Message):
+            yield from self._delivery.message(item, stream.epoch)
+            if time.monotonic() >= self._house.late_at or self.lanes.stalled:
+                yield from self._keep_house(session, stream)
         elif isinstance(item, Committed):
+            self.link.sure(item.held)
             yield from self._deliver(session, stream, item)
         elif isinstance(item, PreparedEnd):
-            self._activate(session)
+            if not item.rolled_back:
+                self.link.sure(item.held)
+            yield from self._activate(session)
             if self._target.options.two_phase:  # A slot that was made with it tells of them without being asked.
                 yield from self._delivery.prepared(item)
             stream.told(item)
 
     def _deliver(self, session: Session, stream: Stream, committed: Committed) -> Steps:
         """A transaction that was held has committed: its changes take the ordinary way now."""
-        self._activate(session)
+        yield from self._activate(session)
         if committed.held is None and committed.gid and not stream.is_finished(committed.commit_lsn):
             yield from self._lost_prepared(session, committed.gid)
         self._house.unseen.add(committed.xid)
@@ -216,9 +224,12 @@ class Loop:
         yield from self._tell_gap(session, gap)
 
     def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
+        newcomers = self._dispatcher.newcomers(message.schema, message.table)
         roles = self._dispatcher.roles(message.schema, message.table)
         relation = yield Call(session.relation, (message, roles))
         stream.define(relation)
+        if newcomers:
+            yield Call(session.join, (newcomers, relation))
         if relation.schema != "cdc":
             self._dispatcher.define(relation, session.admission.view)
             self._delivery.fresh.add(relation.oid)
@@ -226,7 +237,7 @@ class Loop:
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
         log.warning("gap", reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
-        self._activate(session)
+        yield from self._activate(session)
         yield from self._delivery.gap(gap)
 
     def _finish_all(self, session: Session, stream: Stream) -> Steps:
@@ -247,7 +258,7 @@ class Loop:
             yield from self._duties(session, stream)
         self.lanes.is_awaited = False
 
-    def _activate(self, session: Session) -> None:
+    def _activate(self, session: Session) -> Steps:
         """Between two transactions: let new subscriptions begin."""
         if not self._dispatcher.has_waiting:
             return
@@ -256,6 +267,11 @@ class Loop:
             if cache is not None:
                 cache.begin(self._house.unseen)
                 cache.set_live(self.link.status is Status.LIVE)
+        for relation in self._dispatcher.relations:  # Those that joined the publication since a family was checked.
+            newcomers = self._dispatcher.newcomers(relation.schema, relation.table)
+            if newcomers:
+                yield Call(session.join, (newcomers, relation))
+                self._dispatcher.define(relation, session.admission.view)
 
     def _keep_house(self, session: Session, stream: Stream) -> Steps:
         """What is due between two batches; also to wait until no lane is full any more."""
@@ -267,7 +283,7 @@ class Loop:
     def _duties(self, session: Session, stream: Stream) -> Steps:
         now = time.monotonic()
         if stream.transaction is None:
-            self._activate(session)
+            yield from self._activate(session)
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
         if self.progress.lanes:

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from cdc.collector import Mark
 from cdc.lane import Lane
 from cdc.lsn import Lsn, Position
+from cdc.message import Message
 from cdc.standby import Standby
 from cdc.transaction import Place
 
@@ -30,10 +31,12 @@ class Progress:
         standby: knows how far the conversation of the moment is; None before the first.
     """
 
-    __slots__ = ("_failure", "_mutex", "_numbers", "_waiters", "dirty", "handed", "lanes", "standby")
+    __slots__ = ("_failure", "_heard", "_mutex", "_numbers", "_waiters", "dirty", "handed", "lanes", "standby")
 
     def __init__(self) -> None:
         self.handed: Place | None = None
+        self._heard = ("", Lsn(0), Lsn(0), Lsn(0))
+        """Epoch; commit LSN and LSN of the last transactional message; LSN of the last other one."""
         self.dirty = False
         self.lanes: tuple[Lane, ...] = ()
         self.standby: Standby | None = None
@@ -77,6 +80,26 @@ class Progress:
     def last(self) -> Position | None:
         """The last position handed out, of whatever epoch."""
         return None if self.handed is None else self.handed_out(self.handed[0].epoch)
+
+    def has_heard(self, message: Message, epoch: str) -> bool:
+        """Whether this process has handed out the message before; messages come in the order of these LSNs."""
+        heard, commit_lsn, lsn, at_once = self._heard
+        if heard != epoch:
+            return False
+        if message._place is None:
+            return message.lsn <= at_once
+        return (message._place[0].commit_lsn, message.lsn) <= (commit_lsn, lsn)
+
+    def hear(self, message: Message, epoch: str) -> None:
+        """The message was handed out to everybody who listens."""
+        heard, *lsns = self._heard
+        commit_lsn, lsn, at_once = lsns if heard == epoch else (Lsn(0), Lsn(0), Lsn(0))
+        if message._place is None:
+            at_once = message.lsn
+        else:
+            commit_lsn, lsn = message._place[0].commit_lsn, message.lsn
+            self.handed = message._place
+        self._heard = (epoch, commit_lsn, lsn, at_once)
 
     @property
     def is_awaited(self) -> bool:

@@ -5,7 +5,7 @@ Pure: no I/O. It is the name that users hold on to; what it means for one relati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cdc.errors import SubscriptionError
@@ -55,6 +55,7 @@ class Subscription:
         delivered: number of events handed to the handler.
         undecided: number of changes that could not be judged and were withheld.
         denied: why nothing is visible at the moment, or None.
+        refused: why this subject cannot have it at all, though it was not asked for by its name; or None.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Subscription:
         "lane",
         "name",
         "operations",
+        "refused",
         "schema",
         "subject",
         "table",
@@ -113,6 +115,7 @@ class Subscription:
         self.delivered = 0
         self.undecided = 0
         self.denied: str | None = None
+        self.refused: str | None = None
         self._last: Place | None = None
         self._on_close = on_close
         self._attached: frozenset[int] = frozenset()
@@ -140,6 +143,26 @@ class Subscription:
         return 0 if self.lane is None else len(self.lane)
 
     @property
+    def label(self) -> str:
+        """What it is a subscription to, in words."""
+        return self.table
+
+    @property
+    def parts(self) -> Sequence[Subscription]:
+        """The subscriptions to one table each that it consists of."""
+        return (self,)
+
+    @property
+    def reader(self) -> Subscription:
+        """Whose handler is called, and whose events are counted and linked: itself, but for a family's member."""
+        return self
+
+    @property
+    def named(self) -> bool:
+        """Whether the table was asked for by its name, so that it has to stay."""
+        return True
+
+    @property
     def sees_all(self) -> bool:
         """Whether no filter and no rights keep anything from it."""
         return self.filter is None and self.subject is None and not self.closed
@@ -158,6 +181,9 @@ class Subscription:
         return previous
 
     def __repr__(self) -> str:
+        return f"<Subscription {self.schema}.{self.table} {self._as}>"
+
+    @property
+    def _as(self) -> str:
         who = "trusted" if self.subject is None else f"as {self.subject.role}"
-        what = "" if self.filter is None else f", filter {self.filter!r}"
-        return f"<Subscription {self.schema}.{self.table} {who}{what}>"
+        return who + ("" if self.filter is None else f", filter {self.filter!r}")

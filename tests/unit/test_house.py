@@ -15,6 +15,7 @@ import cdc
 HOME = Path(cdc.__file__).parent
 WORDS = {
     "errors",
+    "pattern",
     "transaction",
     "lsn",
     "tuples",
@@ -23,6 +24,7 @@ WORDS = {
     "table_change",
     "schema_change",
     "prepared",
+    "message",
     "events",
     "committed_transaction",
     "jsonable",
@@ -35,6 +37,8 @@ ROUTING = {
     "collector",
     "lane",
     "subscription",
+    "family",
+    "listener",
     "view",
     "dispatcher",
     "fence",
@@ -60,6 +64,7 @@ POSTGRES = {
 }
 LOOPS = {
     "admission",
+    "refusals",
     "session",
     "housekeeping",
     "delivery",
