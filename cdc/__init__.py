@@ -24,6 +24,7 @@ from cdc.errors import (
 from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, SchemaChange, Truncate, Update
 from cdc.health import Colour, Health, Status
 from cdc.lsn import Lsn, Position
+from cdc.parked import Parked
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.row import Row
@@ -54,6 +55,7 @@ __all__ = [
     "Insert",
     "Lsn",
     "NotYetVisible",
+    "Parked",
     "Position",
     "Prepared",
     "Row",

@@ -25,9 +25,10 @@ WORDS = {
     "prepared",
     "events",
     "jsonable",
+    "parked",
     "log",
 }
-MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "rls", "filters", "predicate"}
+MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "payload", "rls", "filters", "predicate"}
 ROUTING = {
     "sent",
     "terms",
@@ -46,6 +47,8 @@ POSTGRES = {
     "server",
     "slot",
     "options",
+    "park_file",
+    "parking",
     "spool",
     "state",
     "publication",
@@ -59,7 +62,10 @@ LOOPS = {
     "admission",
     "session",
     "housekeeping",
+    "attempts",
     "delivery",
+    "lot",
+    "watch",
     "loop",
     "connecting",
     "ticker",
