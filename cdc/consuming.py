@@ -94,7 +94,7 @@ class Consuming:
         options = StreamOptions(streaming, two_phase, binary, spool_memory, folder)
         self._decoders: dict[str, Callable[[str], object]] = {}
         kept = open_state(state if slot is not None else None)
-        if not isinstance(park_file, str | Path | None) or park_file == "" or (park_file and Path(park_file).is_dir()):
+        if not isinstance(park_file, str | Path | None) or park_file == "" or _is_no_file(park_file):
             raise ConfigurationError(f"park_file is the path of a file, not {str(park_file)!r}")
         beside = None if park_file is None else Path(park_file)
         self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, beside)
@@ -328,6 +328,10 @@ class Consuming:
 
 def _nobody_waits() -> None:
     """What `wake` does before the loop runs."""
+
+
+def _is_no_file(path: str | Path | None) -> bool:
+    return path is not None and Path(path).exists() and not Path(path).is_file()
 
 
 def _check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, rights_interval: float) -> None:

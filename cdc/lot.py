@@ -215,7 +215,14 @@ class Lot:
         if self._slot is None:
             self._slot = session.slot.name
             self._file = ParkFile(self._path or default_path(self._slot), self._slot, session.saved.system_id)
-            self._file.deeds()  # Raises when it is another slot's.
+            try:
+                self._file.deeds()  # Raises when it is another slot's.
+            except OSError as error:
+                if self._path is not None:
+                    raise ConfigurationError(
+                        f"{self._path} cannot be read: {error.strerror}: give another park_file"
+                    ) from None
+                log.warning("parking.file", reason=str(error), path=str(self._file.path))
 
     def _do(self, deed: Deed, connection: psycopg.Connection[Any] | None = None) -> None:
         session = self._session()

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -55,7 +55,8 @@ class ParkFile:
                 _write(file, whole + line)
                 os.fsync(file)
             except OSError:
-                os.ftruncate(file, size)
+                with suppress(OSError):
+                    os.ftruncate(file, size)
                 raise
             if size == 0:
                 _sync_folder(self.path.parent)

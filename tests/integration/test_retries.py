@@ -212,9 +212,7 @@ def test_a_handlers_own_cancellation_is_a_failure_of_the_handler(
             it.do(it.consumer.stop)
 
 
-def test_a_cancellation_of_the_consumers_task_is_none_of_the_handlers(
-    database: str, db: psycopg.Connection
-) -> None:
+def test_a_cancellation_of_the_consumers_task_is_none_of_the_handlers(database: str, db: psycopg.Connection) -> None:
     given: list[int] = []
 
     async def main() -> None:
