@@ -40,7 +40,6 @@ class Lot:
 
     Attributes:
         count: how many events are parked of the slot.
-        problem: why they go to the file, or None.
         is_used: whether a subscription has `on_error="park"`.
         is_asked: whether another attempt was asked for in this process.
     """
@@ -52,7 +51,7 @@ class Lot:
         decoders: Mapping[str, Callable[[str], object]],
     ) -> None:
         self.count = 0
-        self.problem: str | None = None
+        self._reason: str | None = None
         self.is_used = False
         self.is_asked = False
         self._session = session
@@ -61,6 +60,13 @@ class Lot:
         self._mutex = threading.RLock()
         self._slot: str | None = None
         self._file: ParkFile | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why events are parked in the file, or None."""
+        if self._reason is None or self._file is None:
+            return None
+        return f"{self._reason}. Meanwhile parked events go to {self._file.path}"
 
     def attend(self, subscription: Subscription, others: Collection[Subscription]) -> None:
         """Before the first event: learn what of this subscription is parked already.
@@ -88,7 +94,11 @@ class Lot:
         """Keep the event, durably. Raises CdcError when that is possible nowhere."""
         with self._mutex:
             deed = self._parking(subscription, event, error, attempts)
-            self._do(deed)
+            try:
+                self._do(deed)
+            except CdcError as failure:
+                told = f"{subscription.name!r} did not take {event!r} ({deed['error_type']}: {deed['error']})"
+                raise CdcError(f"{told}, and {failure}") from error
             self._keep(subscription, parked_fields(deed))
         log.warning(
             "event.parked", id=deed["id"], subscription=subscription.name, position=deed["position"], reason=str(error)
@@ -239,8 +249,8 @@ class Lot:
             self._file.append(deed)
         except OSError as error:
             raise CdcError(
-                f"parked events can be kept nowhere: {self.problem}; and {self._file.path}: {error.strerror}. Mend "
-                "one of them and start again; nothing that was not kept is acknowledged"
+                f"parked events can be kept nowhere: {self._reason}; and {self._file.path}: {error.strerror}. Mend "
+                "one of them and start again: what was not kept is not acknowledged and comes again"
             ) from error
 
     def _held(self, session: Session) -> bool:
@@ -282,13 +292,12 @@ class Lot:
 
     def _trouble(self, reason: str) -> None:
         assert self._file is not None
-        problem = f"{reason}. Meanwhile parked events go to {self._file.path}"
-        if problem != self.problem:
+        if reason != self._reason:
             log.warning("parking.file", reason=reason, path=str(self._file.path))
-        self.problem = problem
+        self._reason = reason
 
     def _well(self) -> None:
-        self.problem = None
+        self._reason = None
 
     def _parking(self, subscription: Subscription, event: Any, error: BaseException, attempts: int) -> Deed:
         assert self._slot is not None
