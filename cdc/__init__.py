@@ -27,6 +27,7 @@ from cdc.family import Family
 from cdc.health import Colour, Health, Status
 from cdc.lsn import Lsn, Position
 from cdc.message import Message
+from cdc.parked import Parked
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.row import Row
@@ -60,6 +61,7 @@ __all__ = [
     "Lsn",
     "Message",
     "NotYetVisible",
+    "Parked",
     "Position",
     "Prepared",
     "Row",

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import psycopg
 
@@ -29,6 +30,7 @@ from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.ticker import Ticker
 from cdc.waiting import Call, Steps, Wait
+from cdc.watch import Watch
 
 __all__ = ["Connecting"]
 
@@ -59,6 +61,7 @@ class Connecting:
         progress: Progress,
         house: Housekeeping,
         backoff: Backoff,
+        watch: Watch,
     ) -> None:
         self.status = Status.OFFLINE
         self.session: Session | None = None
@@ -73,6 +76,7 @@ class Connecting:
         self._progress = progress
         self._house = house
         self._backoff = backoff
+        self._watch = watch
         self._ticker: Ticker | None = None
 
     def open(self, check: Callable[[Admission], None] | None = None) -> None:
@@ -147,10 +151,14 @@ class Connecting:
         self._progress.standby = stream.standby
         self._house.unseen |= session.invisible()
         self._stop_ticker()
-        self._ticker = Ticker(session.tick, min(interval / 2, 1.0))
+        self._ticker = Ticker(partial(self._tick, session), min(interval / 2, 1.0))
         self.set_status(Status.CATCHING_UP)
         log.info("stream.started", slot=session.slot.name, lsn=str(session.saved.flush_lsn))
         return stream
+
+    def _tick(self, session: Session) -> None:
+        session.tick()
+        self._watch.look(time.monotonic())
 
     def live(self) -> None:
         """What was there when it connected has been handled."""

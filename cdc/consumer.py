@@ -19,6 +19,7 @@ from cdc.errors import ConfigurationError
 from cdc.iteration import AsyncEvents, Events
 from cdc.log import log
 from cdc.lsn import Lsn
+from cdc.parked import Parked
 from cdc.subscription import Handler, Subscription
 from cdc.terms import Options
 from cdc.waiting import AsyncWaiter, BlockingWaiter
@@ -115,6 +116,27 @@ class Consumer(Consuming):
             patience: seconds that a fetch waits for a change to become visible.
         """
         return self._cached(table, ttl, maxsize, by, patience)
+
+    def parked(self) -> list[Parked]:
+        """The events of this slot that handlers could not take, the oldest first. Asks the server.
+
+        Raises ConfigurationError before the consumer is open.
+        """
+        return self._parked()
+
+    def retry_parked(self, id: str, force: bool = False) -> None:
+        """Ask for another attempt with a parked event; the consumer makes it between two transactions.
+
+        When the handler takes it, it is parked no more; else it stays, with one more attempt counted. `force` hands it
+        over although a later change of its row was delivered.
+
+        Raises ConfigurationError for an unknown id, CdcError when it is out of date and not forced.
+        """
+        self._retry_parked(id, force)
+
+    def drop_parked(self, id: str) -> None:
+        """Forget a parked event for ever. Raises ConfigurationError for an unknown id."""
+        self._drop_parked(id)
 
     def wait_for(self, lsn: Lsn | str, timeout: float = 10.0) -> None:
         """Wait until everything up to `lsn` was handled: caches have moved and handlers have returned.
@@ -277,6 +299,18 @@ class AsyncConsumer(Consuming):
     ) -> AsyncCache:
         """See `Consumer.cache`."""
         return AsyncCache(self._cached(table, ttl, maxsize, by, patience))
+
+    async def parked(self) -> list[Parked]:
+        """See `Consumer.parked`."""
+        return await asyncio.to_thread(self._parked)
+
+    async def retry_parked(self, id: str, force: bool = False) -> None:
+        """See `Consumer.retry_parked`."""
+        await asyncio.to_thread(self._retry_parked, id, force)
+
+    async def drop_parked(self, id: str) -> None:
+        """See `Consumer.drop_parked`."""
+        await asyncio.to_thread(self._drop_parked, id)
 
     async def wait_for(self, lsn: Lsn | str, timeout: float = 10.0) -> None:
         """See `Consumer.wait_for`."""

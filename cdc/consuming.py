@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from inspect import iscoroutinefunction
@@ -29,6 +30,7 @@ from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn
 from cdc.options import Options as StreamOptions
+from cdc.parked import Parked
 from cdc.pattern import Pattern, table_name
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
@@ -62,6 +64,7 @@ class Consuming:
         binary: bool = False,
         spool_memory: int = 16 << 20,
         spool_folder: str | Path | None = None,
+        park_file: str | Path | None = None,
     ) -> None:
         """Keep the settings; nothing is connected to yet.
 
@@ -82,6 +85,8 @@ class Consuming:
             binary: read cells in binary form; then there are no filters, no subjects and no caches by key.
             spool_memory: bytes of uncommitted transactions that are kept in memory; what is more goes to a file.
             spool_folder: where that file is; default: the system's folder for temporary files.
+            park_file: where parked events go while the table cdc.parked cannot be written; default:
+                `wells-cdc/SLOT.parked.jsonl` in the folder for programs' state, `~/.local/state`.
 
         Raises ConfigurationError for a setting that cannot be.
         """
@@ -97,7 +102,10 @@ class Consuming:
         options = StreamOptions(streaming, two_phase, binary, spool_memory, folder)
         self._decoders: dict[str, Callable[[str], object]] = {}
         kept = open_state(state if slot is not None else None)
-        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders)
+        if not isinstance(park_file, str | Path | None) or park_file == "" or _is_no_file(park_file):
+            raise ConfigurationError(f"park_file is the path of a file, not {str(park_file)!r}")
+        beside = None if park_file is None else Path(park_file)
+        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, beside)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
         self._loader = Loader(self._load_dsn)
@@ -116,7 +124,7 @@ class Consuming:
         """Whether the consumer is well, and if not, why. Never waits."""
         link, session = self._loop.link, self._loop.link.session
         standby = session.stream.standby if session is not None and session.stream is not None else None
-        problems = (*(() if link.problem is None else (link.problem,)), *self._loop.lanes.problems)
+        problems = self._problems()
         colour, reasons = verdict_of(link.status, link.attempts, problems)
         return Health(
             colour=colour,
@@ -129,7 +137,21 @@ class Consuming:
             lag_bytes=max(0, standby.server_lsn - standby.finished_lsn) if standby is not None else 0,
             reconnects=link.reconnects,
             attempts=link.attempts,
+            parked=self._loop.lot.count,
         )
+
+    def _parked(self) -> list[Parked]:
+        self._check_process()
+        return self._loop.lot.records(self._load_dsn())
+
+    def _retry_parked(self, id: str, force: bool) -> None:
+        self._check_process()
+        self._loop.lot.request(self._load_dsn(), id, force)
+        self._wake()
+
+    def _drop_parked(self, id: str) -> None:
+        self._check_process()
+        self._loop.lot.drop(self._load_dsn(), id)
 
     def register_type(self, name: str, decode: Callable[[str], object]) -> None:
         """Let `decode` turn the text of every value of a type into a Python object.
@@ -147,6 +169,19 @@ class Consuming:
         if self._loop.link.session is not None:
             raise ConfigurationError(f"register_type({name!r}): register types before the consumer is opened")
         self._decoders[name] = decode
+
+    def _problems(self) -> tuple[str, ...]:
+        link, lot = self._loop.link, self._loop.lot
+        now = time.monotonic()
+        problems = [] if link.problem is None else [link.problem]
+        if link.status is not Status.STOPPED:
+            self._loop.watch.look(now)
+            problems += self._loop.watch.reasons(now)
+        if lot.count:
+            problems.append(f"{lot.count} events are parked; `cdc parked list` shows them")
+        if lot.problem is not None:
+            problems.append(lot.problem)
+        return (*problems, *self._loop.lanes.problems)
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
@@ -250,6 +285,8 @@ class Consuming:
     def _admit(self, subscription: Subscription, cache: Cache | None) -> None:
         if cache is not None:
             self._loop.caches[subscription] = cache
+        if subscription.parks:
+            self._loop.lot.attend(subscription, self._dispatcher.subscriptions)
         self._dispatcher.add(subscription)
 
     def _subscription_closed(self, subscription: Subscription) -> None:
@@ -340,6 +377,10 @@ def _no_handler(event: object) -> None:
 
 def _nobody_waits() -> None:
     """What `wake` does before the loop runs."""
+
+
+def _is_no_file(path: str | Path | None) -> bool:
+    return path is not None and Path(path).exists() and not Path(path).is_file()
 
 
 def _check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, rights_interval: float) -> None:

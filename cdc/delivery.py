@@ -1,18 +1,20 @@
 """Delivery: handing events to handlers, in their order, and waiting for those that are coroutines.
 
 No I/O and no clock; the waiter performs the steps. A subscription with a lane gets its events there, and the lane's
-driver calls the handler. A handler that raises ends the consumer: its change is not acknowledged and comes again.
+driver calls the handler. What becomes of an event whose handler raises is the matter of `attempts`.
 """
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from inspect import isawaitable
 from typing import Any
 
+from cdc.attempts import Attempts, is_cancelled
 from cdc.dispatcher import Dispatcher
-from cdc.errors import GapError, HandlerError
+from cdc.errors import GapError
 from cdc.events import Event, Gap, Prepared, Truncate
 from cdc.holding import PreparedEnd
 from cdc.lanes import Lanes
@@ -38,17 +40,24 @@ class Delivery:
         dispatcher: knows the views.
         progress: what was finished.
         on_gap: `"stop"` or `"deliver"`.
+        attempts: tries again, and parks.
         wake: ends a wait of the loop, from any thread.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, progress: Progress, on_gap: str, wake: Callable[[], None] = lambda: None
+        self,
+        dispatcher: Dispatcher,
+        progress: Progress,
+        on_gap: str,
+        attempts: Attempts,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.fresh: set[int] = set()
         self.lanes = Lanes(progress, self.call, wake)
         self._dispatcher = dispatcher
         self._progress = progress
         self._on_gap = on_gap
+        self._attempts = attempts
 
     def call(self, subscription: Subscription, event: Any) -> Steps | None:
         """Call a handler. None when it has finished with the event; else the steps that are left.
@@ -56,25 +65,37 @@ class Delivery:
         Every handler is called from here, also those of lanes, on whatever thread. What it gets counts as finished
         behind these steps; `events_of` (see `collector`) gives the single events of it.
         """
+        subscription._at_work = event
         try:
             result = subscription.handler(event)
-        except Exception as error:
+        except (Exception, CancelledError) as error:
             return self._failed(subscription, event, error)
         if result is None or not isawaitable(result):
-            return None
+            subscription._at_work = None
+            return None if subscription._parked is None else self._attempts.settled(subscription, event)
         return self._await(subscription, event, result)
 
     def _await(self, subscription: Subscription, event: Any, pending: Awaitable[Any]) -> Steps:
         """Await what an asynchronous handler returned."""
         try:
             yield Await(pending)
+        except CancelledError as error:
+            if is_cancelled():
+                raise
+            yield from self._failed(subscription, event, error)
+            return
         except Exception as error:
             yield from self._failed(subscription, event, error)
+            return
+        subscription._at_work = None
+        left = self._attempts.settled(subscription, event)
+        if left is not None:
+            yield from left
 
-    def _failed(self, subscription: Subscription, event: Any, error: Exception) -> Steps:
+    def _failed(self, subscription: Subscription, event: Any, error: BaseException) -> Steps:
         """A handler raised: what the subscription's terms say."""
-        raise _handler_error(subscription, event, error) from error
-        yield
+        yield from self._attempts.failed(subscription, event, error)
+        subscription._at_work = None
 
     def truncates(self, truncates: list[Truncate]) -> Steps:
         """One TRUNCATE, which may concern several relations."""
@@ -163,10 +184,3 @@ class Delivery:
         left = self.call(subscription, event) if lane is None else self.lanes.put(subscription, lane, event, place)
         if left is not None:
             yield from left
-
-
-def _handler_error(subscription: Subscription, event: Any, error: Exception) -> HandlerError:
-    name = getattr(subscription.handler, "__qualname__", repr(subscription.handler))
-    return HandlerError(
-        f"handler {name} raised {type(error).__name__}: {error}; {event!r} is not acknowledged and comes again"
-    )

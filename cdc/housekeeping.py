@@ -15,6 +15,8 @@ import psycopg
 
 from cdc.cache import Cache
 from cdc.loader import snapshot_of
+from cdc.lot import AT_ONCE, Lot
+from cdc.parked import Parked
 from cdc.progress import Progress
 from cdc.session import Session
 from cdc.stream import Stream
@@ -27,6 +29,7 @@ _IDLE_WAL = 1 << 20
 """Each save makes WAL itself, so that progress without a delivery is saved for this many bytes only."""
 _FENCE_EVERY = 0.2
 _PING_EVERY = 0.05
+_LOT_EVERY = 2.0
 _MANY_UNSEEN = 10_000
 _LATE = 0.1
 
@@ -39,6 +42,7 @@ class Housekeeping:
         late_at: when, by time.monotonic(), handlers have kept the loop from its duties for long.
         rights_changed: set when rights were read again and differ.
         holds: whether nothing may be saved, since a gap was not told to everybody yet.
+        requests: parked events that are to be handed over again.
     """
 
     def __init__(
@@ -47,7 +51,9 @@ class Housekeeping:
         caches: dict[Subscription, Cache],
         subscriptions: Callable[[], list[Subscription]],
         rights_interval: float,
+        lot: Lot,
     ) -> None:
+        self.requests: list[Parked] = []
         self.unseen: set[int] = set()
         self.rights_changed = False
         self.holds = False
@@ -56,7 +62,8 @@ class Housekeeping:
         self._subscriptions = subscriptions
         self._rights_interval = rights_interval
         self.late_at = 0.0
-        self._saved_at = self._fenced_at = self._pinged_at = 0.0
+        self._lot = lot
+        self._saved_at = self._fenced_at = self._pinged_at = self._parked_at = 0.0
         self._rights_at = time.monotonic()
 
     def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
@@ -72,6 +79,10 @@ class Housekeeping:
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
             yield partial(self._refresh_rights, session)
+
+        if self._lot.is_used and stream.transaction is None and self._lot_is_due(now):
+            self._parked_at = now
+            yield self._see_to_lot
 
     def patience(self) -> float:
         """Seconds to wait for a frame before something may be due."""
@@ -118,6 +129,16 @@ class Housekeeping:
             self.unseen.add(stream.transaction.xid)
         for cache in list(self._caches.values()):
             cache.seen(snapshot)
+
+    def _lot_is_due(self, now: float) -> bool:
+        return not self.requests and (self._lot.is_asked or now - self._parked_at >= _LOT_EVERY)
+
+    def _see_to_lot(self) -> None:
+        """How many are parked, and which of them are asked for; at once again when there may be more of these."""
+        self._lot.look()
+        self.requests = self._lot.requests([each.name for each in self._subscriptions() if each.parks])
+        if len(self.requests) >= AT_ONCE:
+            self._parked_at = 0.0
 
     def _refresh_rights(self, session: Session) -> None:
         """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from cdc.attempts import Unfinished
 from cdc.collector import NEVER
 from cdc.errors import CdcError
 from cdc.lane import Driver, Lane
@@ -206,7 +207,7 @@ class Lanes:
 
     def _failed(self, error: BaseException) -> None:
         """A handler has raised: the consumer ends as if it had been called by the loop."""
-        abandoned = self._is_ending and not isinstance(error, Exception)
+        abandoned = isinstance(error, Unfinished) or (self._is_ending and not isinstance(error, Exception))
         if not abandoned:
             self.failure = self.failure or error
             self.stop()

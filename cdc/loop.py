@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
+from cdc.attempts import Attempts, Unfinished
 from cdc.cache import Cache
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
@@ -24,6 +25,7 @@ from cdc.holding import Committed, PreparedEnd
 from cdc.housekeeping import Housekeeping
 from cdc.lane import Lane
 from cdc.log import log
+from cdc.lot import Lot
 from cdc.message import Message
 from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
@@ -34,6 +36,7 @@ from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
 from cdc.transaction import Transaction
 from cdc.waiting import Breathe, Call, Nap, Steps, Wait
+from cdc.watch import Watch
 
 __all__ = ["Loop"]
 
@@ -51,6 +54,8 @@ class Loop:
         caches: the caches, by the subscription that clears them.
         progress: what was finished, and who waits for it.
         lanes: where the events of some subscriptions wait for their handlers.
+        lot: what is parked.
+        watch: which handlers are at work for long.
     """
 
     def __init__(
@@ -65,12 +70,17 @@ class Loop:
         self.progress = Progress()
         self._target = target
         self._dispatcher = dispatcher
-        self._delivery = Delivery(dispatcher, self.progress, target.on_gap, wake)
+        self.lot = Lot(lambda: self.link.session, target.park_file, target.decoders)
+        self.watch = Watch(lambda: dispatcher.subscriptions)
+        self._attempts = Attempts(self.lot, lambda: self.link.is_stopping)
+        self._delivery = Delivery(dispatcher, self.progress, target.on_gap, self._attempts, wake)
         self.lanes = self._delivery.lanes
         self.lanes.stop = lambda: self._stop(wake)
         self._pace = Pace()
-        self._house = Housekeeping(self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval)
-        self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff)
+        self._house = Housekeeping(
+            self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval, self.lot
+        )
+        self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
 
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
@@ -85,6 +95,8 @@ class Loop:
                     if not isinstance(failure, ConnectionFailed):
                         raise failure from error
                     yield from self._again(failure)
+        except Unfinished:
+            pass  # It was stopped while an event waited for its next attempt.
         finally:
             try:
                 yield from self.lanes.end()
@@ -297,4 +309,14 @@ class Loop:
             log.info("rights.changed")
             session.admission.review()
             self._dispatcher.rebind(session.admission.view)
+        if self._house.requests and stream.transaction is None:
+            yield from self._retry()
         session.feedback()
+
+    def _retry(self) -> Steps:
+        """Hand parked events over again that somebody asked for."""
+        requests, self._house.requests = self._house.requests, []
+        named = {each.name: each for each in self._dispatcher.subscriptions if each.parks}
+        for parked in requests:
+            if parked.subscription in named and not self.link.is_stopping:
+                yield from self._attempts.again(parked, named[parked.subscription])

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -59,6 +60,7 @@ class Target:
         on_gap: `"stop"` or `"deliver"`.
         options: how the server is asked to stream.
         decoders: the user's own decoders, by the name of a type.
+        park_file: what stands in for the parking lot's table; None for the default path.
     """
 
     dsn: str
@@ -68,6 +70,7 @@ class Target:
     on_gap: str
     options: Options
     decoders: Mapping[str, Callable[[str], object]]
+    park_file: Path | None = None
 
 
 class Session:

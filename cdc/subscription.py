@@ -12,6 +12,7 @@ from cdc.errors import SubscriptionError
 from cdc.events import Event
 from cdc.lane import lane_of
 from cdc.lsn import Position
+from cdc.parked import Kept
 from cdc.relation import Relation
 from cdc.rls import Subject
 from cdc.sent import Sent
@@ -59,13 +60,16 @@ class Subscription:
     """
 
     __slots__ = (
+        "_at_work",
         "_attached",
         "_last",
         "_name_lost",
         "_oid",
         "_on_close",
+        "_parked",
         "_seen",
         "_sent",
+        "_trouble",
         "accept_undecided",
         "asked",
         "closed",
@@ -116,6 +120,12 @@ class Subscription:
         self.undecided = 0
         self.denied: str | None = None
         self.refused: str | None = None
+        self._at_work: Any = None
+        """What its handler has been given and has not finished with."""
+        self._trouble: str | None = None
+        """Why its handler is given the same event again, in words."""
+        self._parked: Kept | None = None
+        """What of it is parked; None when nothing can be."""
         self._last: Place | None = None
         self._on_close = on_close
         self._attached: frozenset[int] = frozenset()
@@ -166,6 +176,11 @@ class Subscription:
     def sees_all(self) -> bool:
         """Whether no filter and no rights keep anything from it."""
         return self.filter is None and self.subject is None and not self.closed
+
+    @property
+    def parks(self) -> bool:
+        """Whether events that its handler cannot take are kept aside."""
+        return self.terms.on_error == "park"
 
     def close(self) -> None:
         """Receive nothing more, from now on. Idempotent; may be called from any thread and from a handler."""

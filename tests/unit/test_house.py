@@ -28,9 +28,10 @@ WORDS = {
     "events",
     "committed_transaction",
     "jsonable",
+    "parked",
     "log",
 }
-MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "rls", "filters", "predicate"}
+MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "payload", "rls", "filters", "predicate"}
 ROUTING = {
     "sent",
     "terms",
@@ -53,6 +54,8 @@ POSTGRES = {
     "server",
     "slot",
     "options",
+    "park_file",
+    "parking",
     "spool",
     "state",
     "publication",
@@ -67,10 +70,13 @@ LOOPS = {
     "refusals",
     "session",
     "housekeeping",
+    "attempts",
     "delivery",
     "lanes",
     "strand",
     "iteration",
+    "lot",
+    "watch",
     "loop",
     "connecting",
     "ticker",
