@@ -15,13 +15,14 @@ from types import ModuleType
 
 import contest
 import decode
+import delivery
 import end_to_end
 import latency
 import load
 import memory
 import profile_path
 
-SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, load, memory, decode, profile_path)
+SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, load, memory, delivery, decode, profile_path)
 LEAST = 100
 
 

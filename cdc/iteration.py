@@ -84,7 +84,8 @@ class Events(_Taking):
         self._begin()
         self._enter()
         try:
-            self._wait()
+            if not self._lanes.take(self._lane):
+                self._wait()
         finally:
             self._is_busy = False
         event = self._taken()
@@ -124,7 +125,8 @@ class AsyncEvents(_Taking):
         await self._begin()
         self._enter()
         try:
-            await self._wait()
+            if not self._lanes.take(self._lane):
+                await self._wait()
         finally:
             self._is_busy = False
         event = self._taken()

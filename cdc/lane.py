@@ -62,7 +62,8 @@ class Lane:
         self._mutex = threading.Lock()
         self._at_hand: Portion | None = None
         self._left: Mark | None = None
-        self._idle = False
+        self._sleeps_until = NOW
+        """When the driver looks again by itself; `NOW` unless it has looked in vain."""
 
     def __len__(self) -> int:
         """Number of events that are not finished."""
@@ -91,7 +92,7 @@ class Lane:
         """Whether an iteration ended before it had finished its last event."""
         return self._left is not None
 
-    def put(self, event: Any, place: Place | None, mark: Mark, now: float) -> None:
+    def put(self, event: Any, place: Place | None, mark: Mark, now: float) -> float:
         """Hand an event out. It is taken also when the lane is full: then the loop waits before it goes on.
 
         Args:
@@ -99,28 +100,41 @@ class Lane:
             place: place of the change that it is, or that it stands before; None between two transactions.
             mark: what was finished before it.
             now: the time, in seconds of a steady clock.
+
+        Returns when the next portion is due, as `due`.
         """
+        collector, limit = self._collector, self._limit
         with self._mutex:
             if self.is_closed:
-                return
-            was = self._due
-            self._collector.add(Entry(event, place and place[0], mark, now))
-            self.stalls = self._is_full
-            due = self._due
-            wake = self._idle and (due <= now or was == NEVER > due)
-            self._idle = self._idle and not wake
+                return NEVER
+            collector.add(Entry(event, place and place[0], mark, now))
+            due = collector.due
+            if limit is not None and due < NEVER and len(collector) >= limit:
+                # The loop would wait for more events to come, and they for it.
+                due = NOW
+                self.stalls = True
+            elif limit is not None and self._at_hand is not None and len(collector) >= limit:
+                self.stalls = True
+            wake = due < self._sleeps_until
+            if wake:
+                self._sleeps_until = NOW
+            due = due if self._at_hand is None else NEVER
         if wake:
             self.wake_driver()
+        return due
 
     def take(self, now: float) -> Portion | None:
         """What the handler gets now, which is unfinished until `finish`; None when nothing is due yet."""
         with self._mutex:
-            if self._at_hand is not None or self._due > now:
-                self._idle = self._at_hand is None
+            if self._at_hand is not None:
                 return None
-            self._at_hand = self._collector.take()
-            eased = self._ease()
-            portion = self._at_hand
+            due = self._due
+            if due > now:
+                self._sleeps_until = due
+                return None
+            self._sleeps_until = NOW
+            self._at_hand = portion = self._collector.take()
+            eased = self.stalls and self._ease()
         if eased:
             self.changed()
         return portion
@@ -129,7 +143,8 @@ class Lane:
         """The handler has finished with what it took last. Nothing happens when it took nothing."""
         with self._mutex:
             finished, self._at_hand = self._at_hand, None
-            self._ease()
+            if self.stalls:
+                self._ease()
         if finished is not None:
             self.changed()
 
@@ -170,22 +185,14 @@ class Lane:
     @property
     def _due(self) -> float:
         due = self._collector.due
-        # The loop would wait for more events to come, and they for it.
-        return NOW if due < NEVER and self._is_crowded else due
-
-    @property
-    def _is_crowded(self) -> bool:
-        return self._limit is not None and len(self._collector) >= self._limit
-
-    @property
-    def _is_full(self) -> bool:
-        """A transaction may be larger than the limit: then it is full only behind what can be taken."""
-        return self._is_crowded and (self._at_hand is not None or self._collector.due < NEVER)
+        return NOW if due < NEVER and self._limit is not None and len(self._collector) >= self._limit else due
 
     def _ease(self) -> bool:
-        """Let the loop go on when half of the room is free, so that it is not woken for each event."""
-        if not self.stalls or self._limit is None:
-            return False
+        """Let the loop go on when half of the room is free, so that it is not woken for each event.
+
+        A transaction may be larger than the limit: then there is room while nothing of it can be taken.
+        """
+        assert self._limit is not None
         moves = self._at_hand is not None or self._collector.due < NEVER
         self.stalls = moves and len(self._collector) > self._limit // 2
         return not self.stalls
@@ -193,8 +200,9 @@ class Lane:
     def _tell(self, tell: Callable[[], None]) -> None:
         with self._mutex:
             tell()
-            wake = self._idle and self._due == NOW
-            self._idle = self._idle and not wake
+            wake = self._due < self._sleeps_until
+            if wake:
+                self._sleeps_until = NOW
         if wake:
             self.wake_driver()
 

@@ -66,10 +66,10 @@ class Lanes:
         if begins:
             self.begin(subscription, lane)
         now = time.monotonic()
-        lane.put(event, place, self._progress.mark(), now)
-        if lane.driver is Driver.OWN:
-            return self._spawn(subscription, lane) if begins else None
-        return self._drain(lane) if lane.driver is Driver.LOOP and lane.due <= now else None
+        due = lane.put(event, place, self._progress.mark(), now)
+        if begins and lane.driver is Driver.OWN:
+            return self._spawn(subscription, lane)
+        return self._drain(lane) if due <= now and lane.driver is Driver.LOOP else None
 
     def begin(self, subscription: Subscription, lane: Lane) -> None:
         """Let a lane hold back what is finished."""
@@ -164,12 +164,14 @@ class Lanes:
         raise CdcError(f"the consumer was ended by {type(failure).__name__}") from failure
 
     def next(self, lane: Lane) -> Steps:
-        """For an iteration: what it had is finished; wait until there is something more, or the consumer ends."""
-        lane.finish()
-        while not (self.is_over or lane.is_closed):
-            if not self._is_ending and lane.take(time.monotonic()) is not None:
-                return
+        """For an iteration: wait until there is something more, or the consumer ends."""
+        while not (self.is_over or lane.is_closed or self.take(lane)):
             yield Wait((), _until(lane))
+
+    def take(self, lane: Lane) -> bool:
+        """For an iteration: what it had is finished; whether there is something more."""
+        lane.finish()
+        return not self._is_ending and lane.take(time.monotonic()) is not None
 
     @property
     def _working(self) -> list[Strand]:

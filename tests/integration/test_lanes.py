@@ -83,7 +83,7 @@ def test_a_slow_handler_with_a_queue_keeps_nobody_waiting(kind: str, database: s
 
     with Running(kind, database, both) as running:
         db.execute("INSERT INTO wells SELECT generate_series(1, 50)")
-        until(lambda: len(fast) == 50)
+        until(lambda: len(fast) == 50 and gate.entered)
         assert keys(gate.entered) == [1] and not gate.left
         gate.open()
         running.caught_up(db)
