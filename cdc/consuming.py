@@ -169,7 +169,7 @@ class Consuming:
             self._loop.watch.look(now)
             problems += self._loop.watch.reasons(now)
         if lot.count:
-            problems.append(f"{lot.count} events are parked; `cdc parked list` shows them")
+            problems.append(f"parked events: {lot.count}; `cdc parked list` shows them")
         if lot.problem is not None:
             problems.append(lot.problem)
         return tuple(problems)
@@ -201,7 +201,7 @@ class Consuming:
         if subject is None and self._require_subject:
             raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
         schema, name = table_name(table)
-        return Subscription(
+        subscription = Subscription(
             schema,
             name,
             handler,
@@ -213,6 +213,12 @@ class Consuming:
             terms=terms,
             name=label,
         )
+        if subscription.parks and any(each.parks and each.name == subscription.name for each in self.subscriptions):
+            raise ConfigurationError(
+                f"two subscriptions with on_error='park' are called {subscription.name!r}: parked events are kept by "
+                "the subscription's name, so give each its own with name="
+            )
+        return subscription
 
     def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
         if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
@@ -248,7 +254,7 @@ class Consuming:
         if cache is not None:
             self._loop.caches[subscription] = cache
         if subscription.parks:
-            self._loop.lot.attend(subscription, self._dispatcher.subscriptions)
+            self._loop.lot.attend(subscription)
         self._dispatcher.add(subscription)
 
     def _subscription_closed(self, subscription: Subscription) -> None:
