@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from inspect import isawaitable
 from typing import Any
 
@@ -65,7 +65,7 @@ class Attempts:
         subscription._trouble = None
         if terms.on_error == "stop":
             raise _handler_error(subscription, event, error) from error
-        for each in event if isinstance(event, list) else [event]:
+        for each in _singles(event):
             yield Call(self._lot.park, (subscription, each, error, tries))
 
     def settled(self, subscription: Subscription, event: Any) -> Steps | None:
@@ -74,7 +74,7 @@ class Attempts:
         if not kept:
             return None
         found = []
-        for each in event if isinstance(event, list) else [event]:
+        for each in _singles(event):
             itself, outdated = kept.itself(each), kept.outdated(each)
             if itself is not None or outdated:
                 found.append((itself, outdated, str(getattr(each, "position", None))))
@@ -150,6 +150,11 @@ def described(event: Any) -> str:
     if not isinstance(event, list):
         return repr(event)
     return f"{len(event)} events from {event[0]!r} on" if event else "no event"
+
+
+def _singles(event: Any) -> Sequence[Any]:
+    """The single events of what a handler was given."""
+    return event if isinstance(event, list) else (event,)
 
 
 def is_cancelled() -> bool:
