@@ -162,8 +162,12 @@ def is_cancelled() -> bool:
 
 def _handler_error(subscription: Subscription, event: Any, error: BaseException) -> HandlerError:
     tries = subscription.terms.retries + 1
-    last = f" at the last of {tries} attempts" if tries > 1 else ""
-    what = f"handler {name_of(subscription)} raised {type(error).__name__}{last}: {error}"
+    name, what = name_of(subscription), type(error).__name__ + (f" at the last of {tries} attempts" * (tries > 1))
     if isinstance(event, Gap | SchemaChange | Prepared):
-        return HandlerError(f"{what}; {event!r} is not told again: see to what it means to your data before you go on")
-    return HandlerError(f"{what}; {described(event)} is not acknowledged and comes again")
+        return HandlerError(
+            f"handler {name} raised {what}: {error}; {event!r} is not told again: see to what it means to your data "
+            "before you go on"
+        )
+    return HandlerError(
+        f"handler {name} raised {what}: {error}; {described(event)} is not acknowledged and comes again"
+    )

@@ -178,7 +178,7 @@ class Consuming:
             self._loop.watch.look(now)
             problems += self._loop.watch.reasons(now)
         if lot.count:
-            problems.append(f"{lot.count} events are parked; `cdc parked list` shows them")
+            problems.append(f"parked events: {lot.count}; `cdc parked list` shows them")
         if lot.problem is not None:
             problems.append(lot.problem)
         return (*problems, *self._loop.lanes.problems)
@@ -224,8 +224,15 @@ class Consuming:
         if not patterns:
             raise ConfigurationError("name a table to subscribe to, or several")
         if len(patterns) > 1 or patterns[0].named is None:
-            return Family(patterns, handler, **made)
-        return Subscription(*patterns[0].named, handler, **made)
+            subscription: Subscription = Family(patterns, handler, **made)
+        else:
+            subscription = Subscription(*patterns[0].named, handler, **made)
+        if subscription.parks and any(each.parks and each.name == subscription.name for each in self.subscriptions):
+            raise ConfigurationError(
+                f"two subscriptions with on_error='park' are called {subscription.name!r}: parked events are kept by "
+                "the subscription's name, so give each its own with name="
+            )
+        return subscription
 
     def _listener(self, prefixes: Sequence[str], handler: Handler, options: Options) -> Listener:
         """A subscription to messages as the user asks for it."""
@@ -286,7 +293,7 @@ class Consuming:
         if cache is not None:
             self._loop.caches[subscription] = cache
         if subscription.parks:
-            self._loop.lot.attend(subscription, self._dispatcher.subscriptions)
+            self._loop.lot.attend(subscription)
         self._dispatcher.add(subscription)
 
     def _subscription_closed(self, subscription: Subscription) -> None:

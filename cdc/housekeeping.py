@@ -136,7 +136,8 @@ class Housekeeping:
     def _see_to_lot(self) -> None:
         """How many are parked, and which of them are asked for; at once again when there may be more of these."""
         self._lot.look()
-        self.requests = self._lot.requests([each.name for each in self._subscriptions() if each.parks])
+        readers = {each.reader for each in self._subscriptions()}
+        self.requests = self._lot.requests([each.name for each in readers if each.parks])
         if len(self.requests) >= AT_ONCE:
             self._parked_at = 0.0
 

@@ -71,7 +71,7 @@ class Loop:
         self._target = target
         self._dispatcher = dispatcher
         self.lot = Lot(lambda: self.link.session, target.park_file, target.decoders)
-        self.watch = Watch(lambda: dispatcher.subscriptions)
+        self.watch = Watch(lambda: dispatcher.readers)
         self._attempts = Attempts(self.lot, lambda: self.link.is_stopping)
         self._delivery = Delivery(dispatcher, self.progress, target.on_gap, self._attempts, wake)
         self.lanes = self._delivery.lanes
@@ -316,7 +316,7 @@ class Loop:
     def _retry(self) -> Steps:
         """Hand parked events over again that somebody asked for."""
         requests, self._house.requests = self._house.requests, []
-        named = {each.name: each for each in self._dispatcher.subscriptions if each.parks}
+        named = {each.name: each for each in self._dispatcher.readers if each.parks}
         for parked in requests:
             if parked.subscription in named and not self.link.is_stopping:
                 yield from self._attempts.again(parked, named[parked.subscription])

@@ -68,16 +68,11 @@ class Lot:
             return None
         return f"{self._reason}. Meanwhile parked events go to {self._file.path}"
 
-    def attend(self, subscription: Subscription, others: Collection[Subscription]) -> None:
+    def attend(self, subscription: Subscription) -> None:
         """Before the first event: learn what of this subscription is parked already.
 
-        Raises ConfigurationError when another one has the same name, since a parked event is known by it.
+        Raises ConfigurationError when the file is none of this slot's.
         """
-        if any(each.name == subscription.name and each is not subscription for each in others if each.parks):
-            raise ConfigurationError(
-                f"two subscriptions with on_error='park' are called {subscription.name!r}: parked events are kept by "
-                "the subscription's name, so give each its own with name="
-            )
         session = self._session()
         assert session is not None
         with self._mutex:

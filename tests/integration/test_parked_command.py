@@ -81,7 +81,7 @@ def test_a_running_consumer_takes_it_again(kind: str, command: Command, lot: lis
         assert output == f"{lot[0]} was taken\n"
         assert errors == f"cdc: not taken, and still parked: {lot[2]} (ValueError: no room)\n"
         assert picky.keys == [2, 1]
-        assert it.consumer.health().status is cdc.Status.LIVE
+        assert it.consumer.health().status is not cdc.Status.STOPPED
     assert command("list")[1].splitlines()[0].startswith(lot[2])
     assert "(2 attempts; ValueError: no room)" in command("list")[1]
 
@@ -102,7 +102,7 @@ def test_a_consumer_without_that_subscription_is_told_of(command: Command, lot: 
         code, output, _ = command("retry", lot[0], "--wait", "3")
         assert code == 0
         assert "has not taken it up: is a subscription called 'mine' there?" in output
-        assert it.consumer.health().status is cdc.Status.LIVE
+        assert it.consumer.health().status is not cdc.Status.STOPPED
 
 
 def test_what_is_out_of_date_is_refused_unless_forced(
@@ -184,7 +184,7 @@ def test_a_file(kind: str, command: Command, database: str, db: psycopg.Connecti
         assert command("retry", first, *words)[:2] == (0, f"{first} was taken\n")
         assert command("drop", second, "--yes", *words)[:2] == (0, f"dropped {second}\n")
         assert it.do(it.consumer.parked) == []
-        assert it.consumer.health().status is cdc.Status.LIVE
+        assert it.consumer.health().status is not cdc.Status.STOPPED
     assert picky.keys == [3, 1]
     assert command("list", *words)[1] == "Nothing is parked.\n"
 
@@ -202,3 +202,33 @@ def test_the_id_is_the_same_on_every_run(lot: list[str], db: psycopg.Connection,
 
     row: Any = db.execute("SELECT position FROM cdc.parked ORDER BY number").fetchone()
     assert parked_id("ingest", "mine", type("Event", (), {"position": row[0]})()) == lot[0]
+
+
+def test_the_daemon_parks_and_tries_again(
+    command: Command, database: str, db: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "app.py").write_text(
+        "import pathlib\n"
+        "def index(event):\n"
+        "    if event.key == 2 and not pathlib.Path('mended').exists():\n"
+        "        raise ValueError('no room')\n"
+        "    print(event.key, file=open('taken', 'a'))\n"
+    )
+    (tmp_path / "cdc.toml").write_text(
+        'slot = "ingest"\n[[subscription]]\ntable = "wells"\nhandler = "app:index"\n'
+        'name = "search"\nretries = 1\non_error = "park"\n'
+    )
+    words = [sys.executable, "-m", "cdc", "run", "--config", "cdc.toml"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as daemon:
+        try:
+            until(lambda: db.execute("SELECT FROM pg_replication_slots WHERE active").rowcount, timeout=60)
+            db.execute("INSERT INTO wells VALUES (1), (2), (3)")
+            until(lambda: (tmp_path / "taken").exists() and (tmp_path / "taken").read_text() == "1\n3\n", timeout=60)
+            (line,) = command("list")[1].splitlines()
+            assert "search: INSERT public.wells 2" in line and "(2 attempts; ValueError: no room)" in line
+            (tmp_path / "mended").touch()
+            assert command("retry", "--all", "--wait", "40")[1].endswith(" was taken\n")
+            assert (tmp_path / "taken").read_text() == "1\n3\n2\n"
+        finally:
+            daemon.terminate()
+            daemon.wait(30)

@@ -74,7 +74,7 @@ def test_what_is_not_taken_is_parked_and_the_stream_goes_on(kind: str, database:
         (record,) = parked(it)
         health = it.consumer.health()
         assert (health.colour, health.parked) == (cdc.Colour.YELLOW, 1)
-        assert any("1 events are parked" in reason for reason in health.reasons)
+        assert any("parked events: 1" in reason for reason in health.reasons)
     assert picky.keys == [1, 3]
     assert (record.slot, record.subscription, record.operation, record.key) == ("ingest", "mine", "INSERT", 2)
     assert (record.schema, record.table, record.attempts) == ("public", "wells", 1)
