@@ -21,7 +21,7 @@ from cdc.errors import (
     SubscriptionError,
     UnsupportedMessage,
 )
-from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, SchemaChange, Truncate, Update
+from cdc.events import Change, Delete, Effect, Event, Gap, GapKind, Insert, Prepared, SchemaChange, Truncate, Update
 from cdc.health import Colour, Health, Status
 from cdc.lsn import Lsn, Position
 from cdc.reconnect import Backoff
@@ -49,6 +49,7 @@ __all__ = [
     "Event",
     "Gap",
     "GapError",
+    "GapKind",
     "HandlerError",
     "Health",
     "Insert",

@@ -20,16 +20,17 @@ from cdc.cache import Cache, columns_of
 from cdc.catalog import table_name
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
-from cdc.health import Health, Status, verdict_of
+from cdc.health import Health, Status, slot_verdict, verdict_of
 from cdc.loader import Loader
 from cdc.loop import Loop
-from cdc.lsn import Lsn
+from cdc.lsn import Lsn, Position
 from cdc.options import Options as StreamOptions
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
-from cdc.session import Target
+from cdc.slot import SAVED, SlotWait, own_position
 from cdc.state import open_state
 from cdc.subscription import Handler, Subscription, operations_of
+from cdc.target import Target
 from cdc.terms import Options, Terms
 
 __all__ = ["Consuming"]
@@ -54,6 +55,9 @@ class Consuming:
         binary: bool = False,
         spool_memory: int = 16 << 20,
         spool_folder: str | Path | None = None,
+        start_after: Position | str | None = SAVED,
+        wait_for_slot: float = 5.0,
+        failover: bool = False,
     ) -> None:
         """Keep the settings; nothing is connected to yet.
 
@@ -74,6 +78,10 @@ class Consuming:
             binary: read cells in binary form; then there are no filters, no subjects and no caches by key.
             spool_memory: bytes of uncommitted transactions that are kept in memory; what is more goes to a file.
             spool_folder: where that file is; default: the system's folder for temporary files.
+            start_after: the position that you keep with your own data, as a `Position` or its text; None when you have
+                nothing yet. Changes up to it are not delivered. Default `"saved"`: what cdc has saved itself.
+            wait_for_slot: seconds to wait while another consumer holds the slot.
+            failover: let standbys keep a copy of the slot (PostgreSQL 17).
 
         Raises ConfigurationError for a setting that cannot be.
         """
@@ -86,10 +94,14 @@ class Consuming:
         gap = on_gap or ("deliver" if slot is None else "stop")
         self._forgetful = slot is not None and state is None
         folder = None if spool_folder is None else Path(spool_folder)
-        options = StreamOptions(streaming, two_phase, binary, spool_memory, folder)
+        options = StreamOptions(streaming, two_phase, binary, spool_memory, folder, failover)
         self._decoders: dict[str, Callable[[str], object]] = {}
         kept = open_state(state if slot is not None else None)
-        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders)
+        own = own_position(start_after, slot, state)
+        wait = SlotWait(wait_for_slot)
+        wait.is_over = lambda: self._loop.link.is_stopping
+        _check_failover(failover, slot)
+        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval)
         self._loader = Loader(self._load_dsn)
@@ -107,8 +119,10 @@ class Consuming:
         """Whether the consumer is well, and if not, why. Never waits."""
         link, session = self._loop.link, self._loop.link.session
         standby = session.stream.standby if session is not None and session.stream is not None else None
-        problems = () if link.problem is None else (link.problem,)
+        problems = tuple(filter(None, (link.problem, self._target.wait.problem)))
         colour, reasons = verdict_of(link.status, link.attempts, problems)
+        wal = self._loop.wal.budget
+        colour, reasons = slot_verdict(colour, reasons, wal, self._loop.progress.gap)
         return Health(
             colour=colour,
             status=link.status,
@@ -120,7 +134,12 @@ class Consuming:
             lag_bytes=max(0, standby.server_lsn - standby.finished_lsn) if standby is not None else 0,
             reconnects=link.reconnects,
             attempts=link.attempts,
+            wal=wal,
         )
+
+    def gap_mended(self) -> None:
+        """Say that your data is up to date again after a `Gap`: `health()` does not speak of it any more."""
+        self._loop.progress.gap = None
 
     def register_type(self, name: str, decode: Callable[[str], object]) -> None:
         """Let `decode` turn the text of every value of a type into a Python object.
@@ -238,7 +257,13 @@ class Consuming:
                 admission.check(subscription, cache)
                 checked.append(subscription)
 
-        self._loop.link.open(check)
+        try:
+            self._loop.link.open(check)
+        except CdcError as error:
+            if self._loop.link.is_stopping and isinstance(error, ConnectionFailed):
+                return  # Whoever told it to stop does not want it to connect.
+            self._loop.link.problem = str(error)
+            raise
         session = self._loop.link.session
         assert session is not None
         unchecked, self._unchecked = self._unchecked, []
@@ -268,6 +293,8 @@ class Consuming:
         elif not isinstance(failure, Exception):
             # A cancellation or an interrupt concerns the thread or task that got it, not those who wait.
             failure = CdcError(f"the consumer was ended by {type(failure).__name__}")
+        else:
+            self._loop.link.problem = str(failure)
         self._loop.progress.fail(failure)
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
@@ -305,3 +332,8 @@ def _check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, 
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("socket"):
         raise ConfigurationError("gevent has patched the socket module: libpq's waits would block every greenlet")
+
+
+def _check_failover(failover: bool, slot: str | None) -> None:
+    if failover and slot is None:
+        raise ConfigurationError("failover=True needs a named slot: a temporary one goes with its connection")

@@ -13,7 +13,7 @@ from typing import Any
 
 from cdc.dispatcher import Dispatcher
 from cdc.errors import GapError, HandlerError
-from cdc.events import Event, Gap, Prepared, Truncate
+from cdc.events import Event, Gap, GapKind, Prepared, Truncate
 from cdc.holding import PreparedEnd
 from cdc.log import log
 from cdc.progress import Progress
@@ -101,7 +101,8 @@ class Delivery:
             if seen is None or seen[0].oid != relation.oid or str(seen[0]) == str(relation) or each._name_lost:
                 continue
             each._name_lost = True
-            gap = Gap(f"table {seen[0]} is called {relation} from here on", previous=each.previous)
+            reason = f"table {seen[0]} is called {relation} from here on"
+            gap = Gap(reason, previous=each.previous, tables=(str(seen[0]),))
             yield from self._hand(each, self._other_table(gap))
 
     def check(self, gap: Gap) -> None:
@@ -110,8 +111,10 @@ class Delivery:
             raise GapError(f"changes are missing: {gap.reason}. Bring your data up to date and start anew", gap)
 
     def _other_table(self, gap: Gap) -> Gap:
-        gap = replace(gap, last=self._progress.last)
+        last = self._progress.last
+        gap = replace(gap, last=last, position=last, kind=GapKind.TABLE_REPLACED)
         self.check(gap)
+        self._progress.gap = gap
         log.warning("gap", reason=gap.reason, last=str(gap.last))
         return gap
 
@@ -130,8 +133,11 @@ class Delivery:
 
     def gap(self, gap: Gap) -> Steps:
         """Tell every subscription that changes may be missing here; caches first."""
+        last = self._progress.last or gap.last
+        if gap.kind is not GapKind.TEMPORARY_SLOT:
+            self._progress.gap = gap
         for subscription in sorted(self._dispatcher.subscriptions, key=lambda each: not each.first):
-            event: Event = Gap(gap.reason, self._progress.last or gap.last, subscription.previous)
+            event: Event = replace(gap, last=last, previous=subscription.previous)
             yield from self._hand(subscription, event)
 
     def _hand(self, subscription: Subscription, event: Any) -> Steps:

@@ -15,10 +15,13 @@ import psycopg
 
 from cdc.cache import Cache
 from cdc.loader import snapshot_of
+from cdc.lsn import Position
 from cdc.progress import Progress
 from cdc.session import Session
+from cdc.slot_row import find_slot
 from cdc.stream import Stream
 from cdc.subscription import Subscription
+from cdc.wal_budget import WalWatch
 
 __all__ = ["Housekeeping"]
 
@@ -29,6 +32,7 @@ _FENCE_EVERY = 0.2
 _PING_EVERY = 0.05
 _MANY_UNSEEN = 10_000
 _LATE = 0.1
+_WAL_EVERY = 10.0
 
 
 class Housekeeping:
@@ -38,6 +42,7 @@ class Housekeeping:
         unseen: ids of received transactions that no snapshot has been seen to show yet.
         late_at: when, by time.monotonic(), handlers have kept the loop from its duties for long.
         rights_changed: set when rights were read again and differ.
+        wal: what the slot keeps of the server's WAL.
     """
 
     def __init__(
@@ -49,12 +54,13 @@ class Housekeeping:
     ) -> None:
         self.unseen: set[int] = set()
         self.rights_changed = False
+        self.wal = WalWatch()
         self._progress = progress
         self._caches = caches
         self._subscriptions = subscriptions
         self._rights_interval = rights_interval
         self.late_at = 0.0
-        self._saved_at = self._fenced_at = self._pinged_at = 0.0
+        self._saved_at = self._fenced_at = self._pinged_at = self._wal_at = 0.0
         self._rights_at = time.monotonic()
 
     def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
@@ -70,6 +76,9 @@ class Housekeeping:
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
             yield partial(self._refresh_rights, session)
+        if now - self._wal_at >= _WAL_EVERY:
+            self._wal_at = now
+            yield partial(self._look_at_slot, session)
 
     def patience(self) -> float:
         """Seconds to wait for a frame before something may be due."""
@@ -80,9 +89,20 @@ class Housekeeping:
     def save(self, session: Session, stream: Stream) -> None:
         """Save the position and confirm what stands before it."""
         self._saved_at = time.monotonic()
-        position = self._progress.position(session.saved.epoch)
-        session.save(position, stream.standby.safe_lsn)
+        session.save(self._position(session), stream.standby.safe_lsn)
         self._progress.dirty = False
+
+    def _position(self, session: Session) -> Position | None:
+        """The position to save: the last finished change, or for a user with positions of his own the last that he had.
+
+        Changes that nobody asked for are finished, too, but he does not hear of their positions.
+        """
+        finished = self._progress.position(session.saved.epoch)
+        if finished is None or not session.by_user:
+            return finished
+        had = [each.previous for each in self._subscriptions() if not each.first]
+        mine = [each for each in had if each is not None and each.epoch == finished.epoch and each <= finished]
+        return max([*mine, *filter(None, [session.saved.position])], default=None)
 
     def _save_is_due(self, session: Session, stream: Stream, now: float) -> bool:
         if now - self._saved_at < _SAVE_EVERY:
@@ -109,5 +129,11 @@ class Housekeeping:
     def _refresh_rights(self, session: Session) -> None:
         """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""
         with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
+            session.check_publications()
             session.admission.check_published(self._subscriptions())
             self.rights_changed = session.admission.refresh_rights() or self.rights_changed
+
+    def _look_at_slot(self, session: Session) -> None:
+        row = find_slot(session.control, session.slot.name)
+        if row is not None:
+            self.wal.look(row.usage, time.monotonic())

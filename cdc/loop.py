@@ -17,7 +17,7 @@ from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
 from cdc.errors import ConnectionFailed
-from cdc.events import Gap, RowChange
+from cdc.events import Gap, GapKind, RowChange
 from cdc.failures import translated
 from cdc.health import Status
 from cdc.holding import Committed, PreparedEnd
@@ -27,11 +27,13 @@ from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
-from cdc.session import Session, Target
+from cdc.session import Session
 from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
+from cdc.target import Target
 from cdc.transaction import Transaction
 from cdc.waiting import Breathe, Call, Nap, Steps, Wait
+from cdc.wal_budget import WalWatch
 
 __all__ = ["Loop"]
 
@@ -75,6 +77,11 @@ class Loop:
                     yield from self.link.again(failure)
         finally:
             yield Call(self.link.end)
+
+    @property
+    def wal(self) -> WalWatch:
+        """What the slot keeps of the server's WAL."""
+        return self._house.wal
 
     # Streaming.
 
@@ -174,7 +181,8 @@ class Loop:
         if self._target.slot is not None and self._target.state is None:
             log.warning("prepared.unknown", gid=gid, reason="its changes were confirmed before; nothing is remembered")
             return
-        gap = Gap(f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again")
+        reason = f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again"
+        gap = Gap(reason, kind=GapKind.PREPARED_LOST)
         self._delivery.check(gap)
         yield from self._tell_gap(session, gap)
 
@@ -187,7 +195,7 @@ class Loop:
             self._delivery.fresh.add(relation.oid)
 
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
-        log.warning("gap", reason=gap.reason, last=str(gap.last))
+        log.warning("gap", kind=gap.kind, reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
         self._activate(session)
         yield from self._delivery.gap(gap)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 
+from cdc.events import Gap
 from cdc.lsn import Lsn, Position
 from cdc.transaction import Place
 
@@ -20,11 +21,13 @@ class Progress:
     Attributes:
         finished: place of the last change that every handler has finished.
         dirty: whether something was delivered since the position was saved.
+        gap: the last gap that handlers were told of, until somebody says that it is mended.
     """
 
     def __init__(self) -> None:
         self.finished: Place | None = None
         self.dirty = False
+        self.gap: Gap | None = None
         self._mutex = threading.Lock()
         self._waiters: list[tuple[Lsn, Future[None]]] = []
         self._failure: BaseException | None = None

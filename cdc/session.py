@@ -10,9 +10,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -21,22 +21,23 @@ from cdc.admission import Admission
 from cdc.cache import Cache
 from cdc.connection import ReplicationConnection, connect, connection_string
 from cdc.errors import CdcError, ConnectionFailed, GapError
-from cdc.events import Gap
+from cdc.events import Gap, GapKind
 from cdc.log import log
 from cdc.lsn import Lsn, Position
-from cdc.options import Options
 from cdc.pgoutput import RelationMessage
-from cdc.publication import identifiers
+from cdc.publication import identifiers, publication_oids
 from cdc.relation import Relation
 from cdc.server import check_server, flush_lsn, identify
-from cdc.slot import OpenSlot, open_slot, start_command
+from cdc.slot import SAVED, Former, Opening, OpenSlot, start_command
+from cdc.slot_maker import SlotMaker
 from cdc.spool import MemoryOrFile
-from cdc.state import Saved, State
+from cdc.state import Saved
 from cdc.stream import Stream
 from cdc.subscription import Subscription
+from cdc.target import Target
 from cdc.values import Types
 
-__all__ = ["Session", "Target"]
+__all__ = ["Session"]
 
 
 _POSTGRES_EPOCH = 946_684_800
@@ -44,29 +45,6 @@ _LONGEST_INTERVAL = 10.0
 _FAREWELL = 2.0
 _LOCK_PATIENCE = 5.0
 """Seconds that a lock on a published table, as of an ALTER TABLE that was prepared, may hold up the opening."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a session connects to.
-
-    Attributes:
-        dsn: the server.
-        publications: names of the publications.
-        slot: name of the slot; None for a temporary one.
-        state: where the position is kept; None keeps nothing.
-        on_gap: `"stop"` or `"deliver"`.
-        options: how the server is asked to stream.
-        decoders: the user's own decoders, by the name of a type.
-    """
-
-    dsn: str
-    publications: Sequence[str]
-    slot: str | None
-    state: State | None
-    on_gap: str
-    options: Options
-    decoders: Mapping[str, Callable[[str], object]]
 
 
 class Session:
@@ -79,6 +57,8 @@ class Session:
         admission: decides about subscriptions.
         stream: the state of the conversation, once `start` was called.
         live_from: LSN that has to be handled before the stream counts as live.
+        saved: what was saved last.
+        asked: what was to be saved last; the answer may have been lost.
     """
 
     def __init__(
@@ -94,6 +74,7 @@ class Session:
         self.control = _control(target.dsn)
         self.stream: Stream | None = None
         self.saved: Saved
+        self.asked: Saved
         self.live_from = Lsn(0)
         self._closed = False
         self._busy_since: float | None = None
@@ -118,25 +99,31 @@ class Session:
         if check is not None:
             with self.without_waiting(_LOCK_PATIENCE):
                 check(self.admission)
-        identity = identify(self.replication)
-        before = None if former is None else (former.replication.process_id, former.saved)
-        self.slot: OpenSlot = open_slot(
-            self.replication,
-            self.control,
-            identity,
-            target.slot,
-            target.state,
-            target.on_gap,
-            before,
-            target.options.two_phase,
-        )
-        self.saved = self.slot.saved
+        self.slot: OpenSlot = self._opening(target, former).open()
+        self.saved = self.asked = self.slot.saved
         if former is not None and self.slot.temporary:
             self._after_temporary(former.saved.position)
 
+    def _opening(self, target: Target, former: Session | None) -> Opening:
+        before = None
+        if former is not None:
+            before = Former(former.replication.process_id, former.asked if former.stream is not None else None)
+        options = target.options
+        return Opening(
+            SlotMaker(self.replication, self.control, options.two_phase, options.failover),
+            identify(self.replication),
+            target.slot,
+            target.state,
+            target.on_gap,
+            target.publications,
+            target.wait,
+            target.start_after,
+            before,
+        )
+
     def _after_temporary(self, last: Position | None) -> None:
         """A temporary slot ends with its connection, so that changes made meanwhile are missing."""
-        gap = Gap("a temporary slot ends with its connection", last)
+        gap = Gap("a temporary slot ends with its connection", last, kind=GapKind.TEMPORARY_SLOT)
         if self._target.on_gap == "stop":
             raise GapError(f"changes may be missing: {gap.reason}. Bring your data up to date and start anew", gap)
         self.slot = replace(self.slot, gap=gap)
@@ -164,11 +151,15 @@ class Session:
             # Other publications count the changes of a transaction differently: the last one comes again as a whole.
             same = self.saved.publications in (names, ())
             finished = (skip.commit_lsn, skip.ordinal if same else 0)
-        self.saved = replace(self.saved, publications=names)
+        self.saved = replace(self.saved, publications=names, publication_oids=self.slot.publication_oids)
         stream = Stream(self.saved.epoch, start, finished, interval, self._spool)
         listed = identifiers(self.control, names)
         self.live_from = flush_lsn(self.control)
-        self.replication.start(start_command(self.slot, self._target.options.parameters(listed)))
+        try:
+            self.replication.start(start_command(self.slot, self._target.options.parameters(listed)))
+        except psycopg.errors.ObjectInUse as error:
+            # Somebody was faster. The next attempt waits for him, and names him.
+            raise ConnectionFailed(f"the slot was taken at this moment: {error}") from None
         stream.standby.ask_keepalive()
         self.stream = stream
         return stream, interval
@@ -199,11 +190,28 @@ class Session:
 
     def frames(self, limit: int) -> list[memoryview]:
         """Up to `limit` frames that have arrived, reading the socket once when there are none yet."""
-        taken = self.replication.frames(limit)
-        if not taken:
-            self.replication.read()
+        try:
             taken = self.replication.frames(limit)
+            if not taken:
+                self.replication.read()
+                taken = self.replication.frames(limit)
+        except psycopg.errors.UndefinedObject:
+            # Up to 17 the server stops where a publication did not exist. If it was made again, that is a gap.
+            self.check_publications()
+            raise
         return taken
+
+    @property
+    def by_user(self) -> bool:
+        """Whether the user keeps positions with his own data."""
+        return self._target.start_after != SAVED
+
+    def check_publications(self) -> None:
+        """Raise ConnectionFailed when one was dropped and made again: opening the slot anew finds the gap."""
+        now = dict(publication_oids(self.control, self._target.publications))
+        for name, oid in zip(self.saved.publications, self.saved.publication_oids, strict=False):
+            if now.get(name, oid) != oid:
+                raise ConnectionFailed(f"publication {name!r} was dropped and made again while it was streamed")
 
     def finish(self) -> None:
         """End the stream in good order, so that the server has taken in the last status update."""
@@ -226,6 +234,7 @@ class Session:
         assert self.stream is not None
         saved = replace(self.saved, position=position or self.saved.position, flush_lsn=lsn)
         state = self._target.state
+        self.asked = saved
         if state is not None and not self.slot.temporary:
             try:
                 state.save(self.control, self.slot.name, saved)

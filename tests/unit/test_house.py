@@ -24,6 +24,7 @@ WORDS = {
     "schema_change",
     "prepared",
     "events",
+    "gap",
     "jsonable",
     "log",
 }
@@ -40,14 +41,20 @@ ROUTING = {
     "progress",
     "reconnect",
     "pace",
+    "wal_budget",
 }
 POSTGRES = {
     "connection",
     "server",
     "slot",
+    "slot_gap",
+    "slot_maker",
+    "slot_row",
+    "slot_wait",
     "options",
     "spool",
     "state",
+    "target",
     "publication",
     "published",
     "catalog",

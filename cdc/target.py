@@ -1,0 +1,44 @@
+"""The target: what a session connects to, and what a consumer wants of it.
+
+Does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cdc.lsn import Position
+from cdc.options import Options
+from cdc.slot_gap import SAVED
+from cdc.slot_wait import SlotWait
+from cdc.state import State
+
+__all__ = ["Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a session connects to.
+
+    Attributes:
+        dsn: the server.
+        publications: names of the publications.
+        slot: name of the slot; None for a temporary one.
+        state: where the position is kept; None keeps nothing.
+        on_gap: `"stop"` or `"deliver"`.
+        options: how the server is asked to stream.
+        decoders: the user's own decoders, by the name of a type.
+        start_after: the user's own position, None when he has nothing yet, or `SAVED`.
+        wait: how long to wait while somebody else holds the slot.
+    """
+
+    dsn: str
+    publications: Sequence[str]
+    slot: str | None
+    state: State | None
+    on_gap: str
+    options: Options
+    decoders: Mapping[str, Callable[[str], object]]
+    start_after: Position | str | None = SAVED
+    wait: SlotWait = field(default_factory=SlotWait)
