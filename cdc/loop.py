@@ -91,6 +91,7 @@ class Loop:
         stream: Stream = yield Call(self.link.start, (session,))
         if session.slot.gap is not None:
             yield from self._tell_gap(session, session.slot.gap)
+            session.untold = None
             yield Call(self._house.save, (session, stream))
         while not self.link.is_stopping:
             frames = session.frames(_BATCH)

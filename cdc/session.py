@@ -59,6 +59,7 @@ class Session:
         live_from: LSN that has to be handled before the stream counts as live.
         saved: what was saved last.
         asked: what was to be saved last; the answer may have been lost.
+        untold: a gap before its start that not every handler has heard of; until then nothing is saved.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Session:
         self.stream: Stream | None = None
         self.saved: Saved
         self.asked: Saved
+        self.untold: Gap | None = None
         self.live_from = Lsn(0)
         self._closed = False
         self._busy_since: float | None = None
@@ -101,13 +103,15 @@ class Session:
                 check(self.admission)
         self.slot: OpenSlot = self._opening(target, former).open()
         self.saved = self.asked = self.slot.saved
+        self.untold = self.slot.gap
         if former is not None and self.slot.temporary:
             self._after_temporary(former.saved.position)
 
     def _opening(self, target: Target, former: Session | None) -> Opening:
         before = None
         if former is not None:
-            before = Former(former.replication.process_id, former.asked if former.stream is not None else None)
+            asked = former.asked if former.stream is not None else None
+            before = Former(former.replication.process_id, asked, former.untold)
         options = target.options
         return Opening(
             SlotMaker(self.replication, self.control, options.two_phase, options.failover),
@@ -232,6 +236,8 @@ class Session:
     def save(self, position: Position | None, lsn: Lsn) -> None:
         """Remember the position, then allow the server to forget everything up to `lsn`."""
         assert self.stream is not None
+        if self.untold is not None:
+            return
         saved = replace(self.saved, position=position or self.saved.position, flush_lsn=lsn)
         state = self._target.state
         self.asked = saved

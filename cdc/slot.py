@@ -57,10 +57,12 @@ class Former:
     Attributes:
         pid: its walsender, which is ended when it still holds the slot.
         saved: what this process remembers of the slot; None when it never streamed.
+        gap: a gap before its start that not every handler has heard of.
     """
 
     pid: int
     saved: Saved | None
+    gap: Gap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Opening:
             _check_kind(row, self.identity)
         saved = self.state.load(self.connection, self.name) if self.state is not None else mine
         found = self._found(row, saved, mine)
-        gap = gap_of(found)
+        gap = gap_of(found) or (self.former.gap if self.former is not None else None)
         oids = tuple(oid for _, oid in found.publications)
         if gap is not None:
             opened = self._behind(replace(gap, tables=self._tables()), found)
@@ -186,15 +188,20 @@ class Opening:
         if row is None:
             saved = self._create(found, behind_gap=True)
         else:
-            saved = replace(self._fresh(found.publications), flush_lsn=self._readable_from(gap, name, row))
+            saved = replace(self._fresh(found.publications), flush_lsn=self._readable_from(gap, found, row))
         position = None if saved.flush_lsn is None else Position(saved.epoch, saved.flush_lsn, 0)
         return OpenSlot(name, False, saved, replace(gap, position=position))
 
-    def _readable_from(self, gap: Gap, name: str, row: SlotRow) -> Lsn | None:
-        """Up to 17 no change can be decoded that is older than the publication: leave those behind."""
-        if gap.kind is GapKind.PUBLICATION_REPLACED and self.connection.info.server_version < 180000:
-            return self.maker.advance(name)
-        return row.confirmed_flush_lsn
+    def _readable_from(self, gap: Gap, found: Found, row: SlotRow) -> Lsn | None:
+        """Where a slot behind a gap goes on: at its own bookmark, as a rule."""
+        if gap.kind is not GapKind.PUBLICATION_REPLACED:
+            return row.confirmed_flush_lsn
+        if self.connection.info.server_version < 180000:
+            # It cannot decode changes that are older than the publication: leave those behind.
+            return self.maker.advance(row.name)
+        # The slot itself has lost nothing, so that what is saved holds.
+        saved = found.saved.flush_lsn if found.saved is not None else None
+        return max(filter(None, (saved, row.confirmed_flush_lsn)), default=None)
 
     def _tables(self) -> tuple[str, ...]:
         """Every published table: any of them may have changed in a gap."""
