@@ -126,6 +126,8 @@ class Config(BaseSettings):
     two_phase: bool = False
     spool_memory: Annotated[int, Field(ge=0)] = 16 << 20
     spool_folder: _Name | None = None
+    wait_for_slot: Annotated[float, Field(ge=0)] = 5.0
+    failover: bool = False
     log: LogConfig = LogConfig()
     http: HttpConfig | None = None
     subscription: list[SubscriptionConfig] = []

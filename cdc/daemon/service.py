@@ -99,6 +99,8 @@ def _consumer(config: Config) -> Consumer:
         two_phase=config.two_phase,
         spool_memory=config.spool_memory,
         spool_folder=config.spool_folder,
+        wait_for_slot=config.wait_for_slot,
+        failover=config.failover,
     )
 
 
