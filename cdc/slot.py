@@ -138,8 +138,12 @@ class Opening:
             if mine is not None and mine.position is not None and (position is None or mine.position > position):
                 position = mine.position
             return replace(known, position=position, flush_lsn=known.flush_lsn or row.confirmed_flush_lsn)
-        # From the server's own bookmark: what was saved may lie behind the user's position.
-        return replace(known, position=found.start_after, flush_lsn=row.confirmed_flush_lsn)
+        # From the server's own bookmark: what was saved may lie behind the user's position. It follows that now, or
+        # whoever connects next would go on from there.
+        own = replace(known, position=found.start_after, flush_lsn=row.confirmed_flush_lsn)
+        if own != known:
+            self._save(row.name, own)
+        return own
 
     def _fresh(self, oids: Sequence[tuple[str, int]]) -> Saved:
         """A new epoch."""

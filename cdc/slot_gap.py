@@ -134,9 +134,15 @@ def _read_by_another(found: Found) -> Gap | None:
     saved, mine = found.saved, found.mine
     if saved is None or mine is None or saved is mine:
         return None
-    if saved.epoch == mine.epoch and (saved.flush_lsn or 0) <= (mine.flush_lsn or 0):
+    if saved.epoch == mine.epoch and _reach(saved) <= _reach(mine):
         return None
     return Gap("the slot was advanced by another consumer while this one was not connected", kind=GapKind.SLOT_ADVANCED)
+
+
+def _reach(saved: Saved) -> tuple[int, int, int]:
+    """How far somebody has got, to be compared within an epoch."""
+    position = saved.position
+    return (saved.flush_lsn or 0, *((0, 0) if position is None else (position.commit_lsn, position.ordinal)))
 
 
 def _republished(found: Found) -> Gap | None:

@@ -62,6 +62,28 @@ def test_the_users_position_decides_and_not_what_is_saved(kind: str, database: s
     assert keys(handled(kind, database, db, slot="behind", start_after=one)) == [2, 3]
 
 
+def test_what_is_saved_follows_the_users_position(kind: str, database: str, db: psycopg.Connection) -> None:
+    """Else the next connection would go on from where a former process was, and skip what comes again."""
+    with Running(kind, database) as running:
+        running.caught_up(db)
+        db.execute("SELECT pg_copy_logical_replication_slot('ingest', 'behind', false, 'pgoutput')")
+        db.execute("INSERT INTO wells VALUES (1), (2), (3)")
+        running.caught_up(db)
+        until(lambda: not running.consumer._loop.progress.dirty)
+    db.execute(
+        "INSERT INTO cdc.slots SELECT 'behind', system_id, timeline, epoch, commit_lsn, 3, flush_lsn FROM cdc.slots"
+    )
+
+    def fail(event: cdc.Event) -> None:
+        raise RuntimeError("no")
+
+    one = running.events[0].position
+    failing = Running(kind, database, lambda running: running.on("wells", fail), slot="behind", start_after=one)
+    with pytest.raises(cdc.HandlerError), failing:
+        failing.caught_up(db)
+    assert keys(handled(kind, database, db, slot="behind")) == [2, 3]
+
+
 def test_a_position_that_the_server_has_passed_is_a_gap(kind: str, database: str, db: psycopg.Connection) -> None:
     with Running(kind, database, start_after=None) as running:
         for number in (1, 2, 3):
