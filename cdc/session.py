@@ -25,11 +25,10 @@ from cdc.events import Gap, GapKind
 from cdc.log import log
 from cdc.lsn import Lsn, Position
 from cdc.pgoutput import RelationMessage
-from cdc.publication import identifiers, publication_oids
+from cdc.publication import check_same, identifiers
 from cdc.relation import Relation
-from cdc.server import check_server, flush_lsn, identify
-from cdc.slot import SAVED, Former, Opening, OpenSlot, start_command
-from cdc.slot_maker import SlotMaker
+from cdc.server import check_server, flush_lsn
+from cdc.slot import SAVED, Former, OpenSlot, start_command
 from cdc.spool import MemoryOrFile
 from cdc.state import Saved
 from cdc.stream import Stream
@@ -43,6 +42,8 @@ __all__ = ["Session"]
 _POSTGRES_EPOCH = 946_684_800
 _LONGEST_INTERVAL = 10.0
 _FAREWELL = 2.0
+_VISIBLE = 1.0
+"""Seconds within which a commit that was streamed is visible, as a rule."""
 _LOCK_PATIENCE = 5.0
 """Seconds that a lock on a published table, as of an ALTER TABLE that was prepared, may hold up the opening."""
 
@@ -101,29 +102,15 @@ class Session:
         if check is not None:
             with self.without_waiting(_LOCK_PATIENCE):
                 check(self.admission)
-        self.slot: OpenSlot = self._opening(target, former).open()
-        self.saved = self.asked = self.slot.saved
-        self.untold = self.slot.gap
-        if former is not None and self.slot.temporary:
-            self._after_temporary(former.saved.position)
-
-    def _opening(self, target: Target, former: Session | None) -> Opening:
         before = None
         if former is not None:
             asked = former.asked if former.stream is not None else None
             before = Former(former.replication.process_id, asked, former.untold)
-        options = target.options
-        return Opening(
-            SlotMaker(self.replication, self.control, options.two_phase, options.failover),
-            identify(self.replication),
-            target.slot,
-            target.state,
-            target.on_gap,
-            target.publications,
-            target.wait,
-            target.start_after,
-            before,
-        )
+        self.slot: OpenSlot = target.opening(self.replication, self.control, before).open()
+        self.saved = self.asked = self.slot.saved
+        self.untold = self.slot.gap
+        if former is not None and self.slot.temporary:
+            self._after_temporary(former.saved.position)
 
     def _after_temporary(self, last: Position | None) -> None:
         """A temporary slot ends with its connection, so that changes made meanwhile are missing."""
@@ -201,7 +188,7 @@ class Session:
                 taken = self.replication.frames(limit)
         except psycopg.errors.UndefinedObject:
             # Up to 17 the server stops where a publication did not exist. If it was made again, that is a gap.
-            self.check_publications()
+            self._check_publications_soon()
             raise
         return taken
 
@@ -212,10 +199,14 @@ class Session:
 
     def check_publications(self) -> None:
         """Raise ConnectionFailed when one was dropped and made again: opening the slot anew finds the gap."""
-        now = dict(publication_oids(self.control, self._target.publications))
-        for name, oid in zip(self.saved.publications, self.saved.publication_oids, strict=False):
-            if now.get(name, oid) != oid:
-                raise ConnectionFailed(f"publication {name!r} was dropped and made again while it was streamed")
+        check_same(self.control, dict(zip(self.saved.publications, self.saved.publication_oids, strict=False)))
+
+    def _check_publications_soon(self) -> None:
+        """The same for a moment, as the stream is ahead of what can be seen."""
+        deadline = time.monotonic() + _VISIBLE
+        while time.monotonic() < deadline:
+            self.check_publications()
+            time.sleep(0.02)
 
     def finish(self) -> None:
         """End the stream in good order, so that the server has taken in the last status update."""

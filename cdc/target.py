@@ -1,17 +1,22 @@
 """The target: what a session connects to, and what a consumer wants of it.
 
-Does no I/O.
+May import psycopg. It goes through everything that a connection needs, and stays the same from one to the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import psycopg
+
+from cdc.connection import ReplicationConnection
 from cdc.lsn import Position
 from cdc.options import Options
-from cdc.slot_gap import SAVED
-from cdc.slot_wait import SlotWait
+from cdc.server import identify
+from cdc.slot import SAVED, Former, Opening, SlotWait
+from cdc.slot_maker import SlotMaker
 from cdc.state import State
 
 __all__ = ["Target"]
@@ -42,3 +47,19 @@ class Target:
     decoders: Mapping[str, Callable[[str], object]]
     start_after: Position | str | None = SAVED
     wait: SlotWait = field(default_factory=SlotWait)
+
+    def opening(
+        self, replication: ReplicationConnection, connection: psycopg.Connection[Any], former: Former | None
+    ) -> Opening:
+        """What opens the slot over these connections."""
+        return Opening(
+            SlotMaker(replication, connection, self.options.two_phase, self.options.failover),
+            identify(replication),
+            self.slot,
+            self.state,
+            self.on_gap,
+            self.publications,
+            self.wait,
+            self.start_after,
+            former,
+        )
