@@ -239,7 +239,7 @@ FORGETFUL = re.sub(r", start_after=row and row\[0\]", "", SQLITE)
 
 
 def killed_and_restarted(program: str, dsn: str, store: str, db: psycopg.Connection, count: Any, path: Path) -> int:
-    """Run the program under a writer, kill -9 it four times; the number of wells that were written."""
+    """Run the program under a writer, kill -9 it three times; the number of wells that were written."""
     path.write_text(textwrap.dedent(program))
     written = 0
     over = threading.Event()
@@ -250,22 +250,22 @@ def killed_and_restarted(program: str, dsn: str, store: str, db: psycopg.Connect
             while not over.is_set():
                 written += 5
                 connection.execute("INSERT INTO wells SELECT generate_series(%s::int, %s::int)", (written - 4, written))
-                time.sleep(0.002)
+                time.sleep(0.01)
 
     writer = threading.Thread(target=write)
     process = subprocess.Popen([sys.executable, str(path), dsn, store])
     try:
         until(lambda: db.execute("SELECT 1 FROM pg_replication_slots WHERE active").fetchone())
         writer.start()
-        for _ in range(4):
+        for _ in range(3):
             had = count()
-            until(lambda had=had: count() > had + 100)
+            until(lambda had=had: count() > had + 50)
             process.send_signal(signal.SIGKILL)
             process.wait()
             process = subprocess.Popen([sys.executable, str(path), dsn, store])
         over.set()
         writer.join()
-        until(lambda: count() >= written)
+        until(lambda: count() >= written, timeout=60)
         until(lambda: settled(count))
     finally:
         over.set()
@@ -284,7 +284,7 @@ def settled(count: Any) -> bool:
 def test_effects_in_sqlite_happen_once(
     database: str, db: psycopg.Connection, tmp_path: Path, program: str, exactly: bool
 ) -> None:
-    """Killed with -9 in the middle, four times. Without start_after effects are repeated, so the test can tell."""
+    """Killed with -9 in the middle, three times. Without start_after effects are repeated, so the test can tell."""
     store = sqlite3.connect(tmp_path / "store")
     store.execute("CREATE TABLE effects (well int)")
     store.commit()
@@ -294,7 +294,7 @@ def test_effects_in_sqlite_happen_once(
 
     written = killed_and_restarted(program, database, str(tmp_path / "store"), db, count, tmp_path / "program.py")
     effects = [well for (well,) in store.execute("SELECT well FROM effects ORDER BY rowid")]
-    assert set(effects) == set(range(1, written + 1)) and written > 400
+    assert set(effects) == set(range(1, written + 1)) and written > 150
     assert (effects == sorted(set(effects))) is exactly
 
 
@@ -312,4 +312,4 @@ def test_effects_in_another_database_happen_once(
         program = POSTGRES.replace("INSERT INTO effects VALUES", "INSERT INTO effects (well) VALUES")
         written = killed_and_restarted(program, database, other, db, count, tmp_path / "program.py")
         effects = [well for (well,) in store.execute("SELECT well FROM effects ORDER BY n").fetchall()]
-    assert effects == list(range(1, written + 1)) and written > 400
+    assert effects == list(range(1, written + 1)) and written > 150
