@@ -22,7 +22,7 @@ from cdc.errors import (
     SubscriptionError,
     UnsupportedMessage,
 )
-from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, SchemaChange, Truncate, Update
+from cdc.events import Change, Delete, Effect, Event, Gap, GapKind, Insert, Prepared, SchemaChange, Truncate, Update
 from cdc.family import Family
 from cdc.health import Colour, Health, Status
 from cdc.lsn import Lsn, Position
@@ -55,6 +55,7 @@ __all__ = [
     "Family",
     "Gap",
     "GapError",
+    "GapKind",
     "HandlerError",
     "Health",
     "Insert",

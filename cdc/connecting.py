@@ -25,9 +25,10 @@ from cdc.housekeeping import Housekeeping
 from cdc.log import log
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
-from cdc.session import Session, Target
+from cdc.session import Session
 from cdc.stream import Stream
 from cdc.subscription import Subscription
+from cdc.target import Target
 from cdc.ticker import Ticker
 from cdc.waiting import Call, Steps, Wait
 from cdc.watch import Watch

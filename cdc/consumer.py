@@ -323,7 +323,7 @@ class AsyncConsumer(Consuming):
 
     async def run(self) -> None:
         """Receive and dispatch in this task until `stop` is called. Raises what ended it."""
-        await asyncio.to_thread(self._open)
+        await self._opened()
         self._check_idle()
         self._is_own, self._task = False, asyncio.current_task()
         try:
@@ -334,7 +334,7 @@ class AsyncConsumer(Consuming):
 
     async def start(self) -> None:
         """Connect, then receive and dispatch in a task of the consumer's own."""
-        await asyncio.to_thread(self._open)
+        await self._opened()
         self._check_idle()
         self._is_own = True
         self._task = asyncio.create_task(self._work(), name="cdc-consumer")
@@ -363,7 +363,7 @@ class AsyncConsumer(Consuming):
                 self._close()
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._open)
+        await self._opened()
         return self
 
     async def __aexit__(
@@ -393,6 +393,21 @@ class AsyncConsumer(Consuming):
                     self._starting.release()
             else:
                 await asyncio.sleep(0.01)
+
+    async def _opened(self) -> None:
+        """Open, which may wait for the slot. Whoever is cancelled meanwhile does not want it any more."""
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._loop.link.is_stopping = True
+            opening.add_done_callback(self._abandoned)
+            raise
+
+    def _abandoned(self, opening: asyncio.Future[None]) -> None:
+        if not opening.cancelled():
+            opening.exception()  # So that asyncio does not say that nobody looked.
+        self._close()
 
     def _check_idle(self) -> None:
         if self._task is not None:

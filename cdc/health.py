@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from cdc.events import Gap
 from cdc.lsn import Lsn
+from cdc.wal_budget import WalBudget
 
-__all__ = ["Colour", "Health", "Status"]
+__all__ = ["Colour", "Health", "Status", "slot_verdict", "verdict_of"]
 
 
 class Status(StrEnum):
@@ -48,6 +50,7 @@ class Health:
         reconnects: how often the connection was lost.
         attempts: failed attempts to connect since it was lost.
         parked: events that wait in the parking lot.
+        wal: what the slot keeps of the server's WAL, looked at every ten seconds; None before the first look.
     """
 
     colour: Colour
@@ -61,6 +64,7 @@ class Health:
     reconnects: int = 0
     attempts: int = 0
     parked: int = 0
+    wal: WalBudget | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same, ready for JSON."""
@@ -76,6 +80,7 @@ class Health:
             "reconnects": self.reconnects,
             "attempts": self.attempts,
             "parked": self.parked,
+            "wal": None if self.wal is None else self.wal.to_dict(),
         }
 
 
@@ -85,6 +90,19 @@ def verdict_of(status: Status, attempts: int, problems: tuple[str, ...]) -> tupl
     if status in (Status.OFFLINE, Status.STOPPED) or attempts >= 5:
         return Colour.RED, reasons
     return (Colour.YELLOW, reasons) if reasons else (Colour.GREEN, ())
+
+
+def slot_verdict(
+    colour: Colour, reasons: tuple[str, ...], wal: WalBudget | None, gap: Gap | None
+) -> tuple[Colour, tuple[str, ...]]:
+    """Colour and reasons together with what the slot adds: the WAL that it keeps, and a gap that nobody has mended."""
+    if gap is not None:
+        colour = Colour.RED if colour is Colour.RED else Colour.YELLOW
+        reasons += (f"changes may be missing: {gap.reason}",)
+    if wal is not None and wal.warning is not None:
+        colour = Colour.RED if wal.is_critical or colour is Colour.RED else Colour.YELLOW
+        reasons += (wal.warning,)
+    return colour, reasons
 
 
 _STATUS_REASONS: dict[Status, tuple[str, ...]] = {

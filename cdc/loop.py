@@ -18,7 +18,7 @@ from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
 from cdc.errors import ConnectionFailed
-from cdc.events import Gap, RowChange, Truncate
+from cdc.events import Gap, GapKind, RowChange, Truncate
 from cdc.failures import translated
 from cdc.health import Status
 from cdc.holding import Committed, PreparedEnd
@@ -31,11 +31,13 @@ from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
-from cdc.session import Session, Target
+from cdc.session import Session
 from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
+from cdc.target import Target
 from cdc.transaction import Transaction
 from cdc.waiting import Breathe, Call, Nap, Steps, Wait
+from cdc.wal_budget import WalWatch
 from cdc.watch import Watch
 
 __all__ = ["Loop"]
@@ -113,6 +115,11 @@ class Loop:
         self.link.is_stopping = True
         wake()
 
+    @property
+    def wal(self) -> WalWatch:
+        """What the slot keeps of the server's WAL."""
+        return self._house.wal
+
     # Streaming.
 
     def _stream(self) -> Steps:
@@ -122,6 +129,7 @@ class Loop:
         if session.slot.gap is not None:
             self._house.holds = True
             yield from self._tell_gap(session, session.slot.gap)
+            session.untold = None
         if self._house.holds:
             yield from self._finish_all(session, stream)
         while not self.link.is_stopping:
@@ -231,7 +239,8 @@ class Loop:
         if self._target.slot is not None and self._target.state is None:
             log.warning("prepared.unknown", gid=gid, reason="its changes were confirmed before; nothing is remembered")
             return
-        gap = Gap(f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again")
+        reason = f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again"
+        gap = Gap(reason, kind=GapKind.PREPARED_LOST)
         self._delivery.check(gap)
         yield from self._tell_gap(session, gap)
 
@@ -247,7 +256,7 @@ class Loop:
             self._delivery.fresh.add(relation.oid)
 
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
-        log.warning("gap", reason=gap.reason, last=str(gap.last))
+        log.warning("gap", kind=gap.kind, reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
         yield from self._activate(session)
         yield from self._delivery.gap(gap)
