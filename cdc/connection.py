@@ -16,9 +16,10 @@ from typing import Any
 import psycopg
 from psycopg import conninfo, pq
 
-from cdc.errors import CdcError, ConfigurationError, ConnectionFailed
+from cdc.errors import ConfigurationError, ConnectionFailed
+from cdc.failures import first_line, refused
 
-__all__ = ["ReplicationConnection", "connect", "connection_string", "failure", "first_line"]
+__all__ = ["ReplicationConnection", "connect", "connection_string"]
 
 _SETTINGS = {
     "client_encoding": "UTF8",
@@ -32,12 +33,6 @@ _SETTINGS = {
 
 _LAST_WORDS = 2.0
 """Seconds to wait for why the server ended a stream."""
-
-_USERS_FAULT = re.compile(
-    r"password authentication failed|no pg_hba\.conf entry|(role|database) \".*\" does not exist"
-    r"|permission denied|no password supplied|invalid connection option|SSL is not enabled",
-)
-
 
 def connection_string(dsn: str, **more: str | None) -> str:
     """`dsn` with further parameters, as libpq's key=value form. Raises ConfigurationError for a bad DSN."""
@@ -71,7 +66,7 @@ def connect(dsn: str, **parameters: Any) -> psycopg.Connection[Any]:
     try:
         connection = psycopg.connect(text, autocommit=True, **parameters)
     except psycopg.Error as error:
-        raise failure(str(error)) from None
+        raise refused(error, text) from None
     connection.execute(_set(_SETTINGS | {"row_security": "off"}))
     return connection
 
@@ -79,30 +74,6 @@ def connect(dsn: str, **parameters: Any) -> psycopg.Connection[Any]:
 def _set(settings: dict[str, str]) -> str:
     """One statement for several settings. Names and values are this module's own."""
     return "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
-
-
-def failure(text: str) -> CdcError:
-    """The error for a connection that the server or the network refused with `text`."""
-    line = first_line(text)
-    if "unsupported startup parameter" in text or ("replication" in text and "pooler" in text.lower()):
-        return ConfigurationError(
-            f"this is a connection pooler, not PostgreSQL: {line}. A pooler does not pass replication "
-            "connections; point the DSN at the server itself (often port 5432 instead of 6432 or 6543)"
-        )
-    if _USERS_FAULT.search(text):
-        return ConfigurationError(f"the server refuses the connection: {line}. Check user, password and database")
-    if "max_wal_senders" in text or "too many" in text or "remaining connection slots" in text:
-        return ConnectionFailed(
-            f"the server has no connection left: {line}. End what is not needed, or raise max_wal_senders or "
-            "max_connections and restart the server"
-        )
-    return ConnectionFailed(f"cannot connect to the server: {line}. Is it running, and are host and port right?")
-
-
-def first_line(text: object) -> str:
-    """The first line of what libpq or the server said, without its full stop."""
-    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else "no message"
 
 
 class ReplicationConnection:
@@ -123,7 +94,7 @@ class ReplicationConnection:
         try:
             self._connection = psycopg.connect(text, autocommit=True)
         except psycopg.Error as error:
-            raise failure(str(error)) from None
+            raise refused(error, text) from None
         self._pgconn = self._connection.pgconn
         self.process_id = self._pgconn.backend_pid
         self.query(_set(_SETTINGS | {"idle_session_timeout": "0", "statement_timeout": "0"}))
