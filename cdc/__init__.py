@@ -23,9 +23,9 @@ from cdc.errors import (
     UnsupportedMessage,
 )
 from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, SchemaChange, Truncate, Update
-from cdc.health import Colour, Health, Status
+from cdc.health import Colour, Health, Status, StatusChange
 from cdc.lsn import Lsn, Position
-from cdc.reconnect import Backoff
+from cdc.reconnect import Backoff, Failure
 from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
@@ -48,6 +48,7 @@ __all__ = [
     "Delete",
     "Effect",
     "Event",
+    "Failure",
     "FailureKind",
     "Gap",
     "GapError",
@@ -62,6 +63,7 @@ __all__ = [
     "SchemaChange",
     "SlotError",
     "Status",
+    "StatusChange",
     "Subject",
     "Subscription",
     "SubscriptionError",

@@ -34,6 +34,7 @@ _SETTINGS = {
 _LAST_WORDS = 2.0
 """Seconds to wait for why the server ended a stream."""
 
+
 def connection_string(dsn: str, **more: str | None) -> str:
     """`dsn` with further parameters, as libpq's key=value form. Raises ConfigurationError for a bad DSN."""
     if not isinstance(dsn, str):

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from pathlib import Path
 
@@ -107,8 +108,9 @@ class Consuming:
         """Whether the consumer is well, and if not, why. Never waits."""
         link, session = self._loop.link, self._loop.link.session
         standby = session.stream.standby if session is not None and session.stream is not None else None
-        problems = () if link.problem is None else (link.problem,)
-        colour, reasons = verdict_of(link.status, link.attempts, problems)
+        history, now = link.history, datetime.now(UTC)
+        problems = () if history.last is None else (history.last.reason,)
+        colour, reasons = verdict_of(link.status, history.attempts, problems, history.restless(now))
         return Health(
             colour=colour,
             status=link.status,
@@ -118,8 +120,12 @@ class Consuming:
             received_lsn=standby.finished_lsn if standby is not None else Lsn(0),
             confirmed_lsn=standby.confirmed_lsn if standby is not None else Lsn(0),
             lag_bytes=max(0, standby.server_lsn - standby.finished_lsn) if standby is not None else 0,
-            reconnects=link.reconnects,
-            attempts=link.attempts,
+            reconnects=history.losses,
+            attempts=history.attempts,
+            losses_within_an_hour=history.losses_within_an_hour(now),
+            not_live_since=link.herald.not_live_since,
+            failure=history.last,
+            failures=history.failures,
         )
 
     def register_type(self, name: str, decode: Callable[[str], object]) -> None:
@@ -250,7 +256,7 @@ class Consuming:
 
     def _close(self) -> None:
         """Give back every connection; for a consumer whose loop is over or never ran. It cannot be used again."""
-        self._loop.link.status = Status.STOPPED
+        self._loop.link.set_status(Status.STOPPED)
         if self._loop.link.session is not None:
             self._loop.link.session.close()
         self._loader.close()

@@ -24,6 +24,7 @@ __all__ = [
     "SlotError",
     "SubscriptionError",
     "UnsupportedMessage",
+    "kind_of",
 ]
 
 
@@ -156,3 +157,8 @@ class NotYetVisible(CdcError):
     The commit was streamed, but is not visible to new snapshots yet (as when it waits for a synchronous
     standby). Try again later.
     """
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """What failed, of whatever error."""
+    return error.failure if isinstance(error, CdcError) else FailureKind.OTHER

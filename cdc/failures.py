@@ -1,9 +1,9 @@
 """Failures: what the server or libpq said, as an error that says what failed, whose fault it is and what to do.
 
-May import psycopg. The one place that decides. Only a `ConnectionFailed` is worth another attempt; waiting mends none of
-the others. An error of a running session has an SQLSTATE. One of an attempt to connect has text only, since libpq
-keeps the SQLSTATE to itself: it is told by what is said, host by host, and when the server speaks another language than
-English, by what libpq writes down of another attempt.
+May import psycopg. The one place that decides. Only a `ConnectionFailed` is worth another attempt; waiting mends none
+of the others. An error of a running session has an SQLSTATE. One of an attempt to connect has text only, since libpq
+keeps the SQLSTATE to itself: it is told by what is said, host by host, and when the server speaks another language
+than English, by what libpq writes down of another attempt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from psycopg import pq
 
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, FailureKind, SlotError
 
-__all__ = ["first_line", "refused", "translated"]
+__all__ = ["first_line", "hung_up", "refused", "translated"]
 
 _SAID = tuple(
     (re.compile(pattern), kind)
@@ -147,7 +147,7 @@ def _written_down(dsn: str) -> list[str]:
 
 def _poll(pgconn: pq.abc.PGconn) -> None:
     """Go on with an attempt to connect until it has an end."""
-    deadline, state = time.monotonic() + _PATIENCE, pq.PollingStatus.WRITING
+    deadline, state = time.monotonic() + _PATIENCE, int(pq.PollingStatus.WRITING)
     while state in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
         left, socket = deadline - time.monotonic(), pgconn.socket
         reads = state == pq.PollingStatus.READING
@@ -225,6 +225,12 @@ def translated(error: psycopg.Error) -> CdcError:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return ConfigurationError(f"the role may not do this: {text}", failure=FailureKind.RIGHT)
     return ConfigurationError(f"the server refuses: {text}", failure=kind)
+
+
+def hung_up(sqlstate: str | None) -> ConnectionFailed:
+    """The error for an ordinary connection that the server has ended, with the SQLSTATE that it gave, if any."""
+    kind = FailureKind.NETWORK if sqlstate is None else _of_state(sqlstate)
+    return ConnectionFailed("the server ended the connection", failure=kind)
 
 
 def first_line(text: object) -> str:

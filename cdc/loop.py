@@ -73,8 +73,12 @@ class Loop:
                     if not isinstance(failure, ConnectionFailed):
                         raise failure from error
                     yield from self.link.again(failure)
+        except BaseException as error:
+            self.link.failed(error)
+            raise
         finally:
             yield Call(self.link.end)
+            yield from self.link.herald.tell()
 
     # Streaming.
 
@@ -82,6 +86,7 @@ class Loop:
         session = self.link.session
         assert session is not None
         stream: Stream = yield Call(self.link.start, (session,))
+        yield from self.link.herald.tell()
         if session.slot.gap is not None:
             yield from self._tell_gap(session, session.slot.gap)
             yield Call(self._house.save, (session, stream))
@@ -209,6 +214,7 @@ class Loop:
             self._activate(session)
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
+                yield from self.link.herald.tell()
         for duty in self._house.due(session, stream, now):
             with session.busy():
                 yield Call(duty)

@@ -22,6 +22,7 @@ from cdc.cache import Cache
 from cdc.connection import ReplicationConnection, connect, connection_string
 from cdc.errors import CdcError, ConnectionFailed, GapError
 from cdc.events import Gap
+from cdc.failures import hung_up, translated
 from cdc.log import log
 from cdc.lsn import Lsn, Position
 from cdc.options import Options
@@ -91,7 +92,8 @@ class Session:
         """Connect, check, and open the slot; `check` may refuse before a slot is made."""
         self._target = target
         self._caches = caches
-        self.control = _control(target.dsn)
+        self._last_words: str | None = None
+        self.control = self._ordinary(target.dsn)
         self.stream: Stream | None = None
         self.saved: Saved
         self.live_from = Lsn(0)
@@ -147,7 +149,7 @@ class Session:
         self.dsn = connection_string(self._target.dsn, host=host or None, hostaddr=address or None, port=port)
         if (self.control.info.host, str(self.control.info.port)) != (host, port):
             self.control.close()
-            self.control = _control(self.dsn)
+            self.control = self._ordinary(self.dsn)
 
     def start(self, skip: Position | None) -> tuple[Stream, float]:
         """Begin to stream; changes up to `skip` are not delivered.
@@ -230,7 +232,8 @@ class Session:
             try:
                 state.save(self.control, self.slot.name, saved)
             except psycopg.OperationalError as error:
-                raise ConnectionFailed(f"the position could not be saved: {error}") from None
+                kind = translated(error).failure
+                raise ConnectionFailed(f"the position could not be saved: {error}", failure=kind) from None
         self.saved = saved
         self.stream.standby.confirm(lsn)
         self.feedback()
@@ -273,12 +276,28 @@ class Session:
             return  # It is in use, and whoever uses it will find out.
         try:
             pgconn.consume_input()
+            pgconn.notifies()  # This takes in what was read: the server's last words come unasked.
         except psycopg.OperationalError:
-            raise ConnectionFailed("the server ended the connection") from None
+            raise hung_up(self._last_words) from None
         finally:
             self.control.lock.release()
         if pgconn.status != psycopg.pq.ConnStatus.OK:
-            raise ConnectionFailed("the server ended the connection")
+            raise hung_up(self._last_words)
+
+    def _ordinary(self, dsn: str) -> psycopg.Connection[Any]:
+        """The ordinary connection, which lives as long as the stream, whatever limits the database sets to others.
+
+        Saving a position does not wait for a standby: the stream would wait with it.
+        """
+        connection = connect(dsn)
+        connection.add_notice_handler(self._listen)
+        connection.execute("SET synchronous_commit = local; SET idle_session_timeout = 0; SET statement_timeout = 0")
+        return connection
+
+    def _listen(self, notice: psycopg.errors.Diagnostic) -> None:
+        """What the server says on the ordinary connection when nobody has asked it anything."""
+        if notice.severity_nonlocalized in ("FATAL", "PANIC"):
+            self._last_words = notice.sqlstate
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -325,13 +344,3 @@ class Session:
         replication = getattr(self, "replication", None)
         if replication is not None:
             replication.close()
-
-
-def _control(dsn: str) -> psycopg.Connection[Any]:
-    """The ordinary connection, which lives as long as the stream, whatever limits the database sets to others.
-
-    Saving a position does not wait for a standby: the stream would wait with it.
-    """
-    connection = connect(dsn)
-    connection.execute("SET synchronous_commit = local; SET idle_session_timeout = 0; SET statement_timeout = 0")
-    return connection

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,8 +15,7 @@ import cdc
 from cdc import FailureKind
 from cdc.connection import connect
 from cdc.testing import Sandbox
-from tests.harness import QUICK, SETUP, Running, until
-from tests.proxy import Proxy
+from tests.harness import until
 
 LASTING = cdc.ConfigurationError
 PASSING = cdc.ConnectionFailed

@@ -62,6 +62,7 @@ LOOPS = {
     "delivery",
     "loop",
     "connecting",
+    "herald",
     "ticker",
     "waiting",
     "consuming",
