@@ -107,10 +107,12 @@ class Connecting:
         admission.check_published(self._dispatcher.subscriptions)
 
     def _lost(self, error: ConnectionFailed) -> None:
+        session = self.session
+        if session is not None:
+            error.failure = session.why_lost(error.failure)
         log.warning("connection.lost", kind=error.failure.value, reason=str(error))
         self.set_status(Status.CONNECTING, self.history.lost(error, datetime.now(UTC)), error)
         self._stop_ticker()
-        session = self.session
         if session is not None:
             if session.stream is not None and self._progress.dirty:
                 self._save_at_last(session, session.stream)

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import conninfo, pq
 
 from cdc.errors import ConfigurationError, ConnectionFailed
-from cdc.failures import first_line, refused
+from cdc.failures import first_line, refused, why_ended
 
 __all__ = ["ReplicationConnection", "connect", "connection_string"]
 
@@ -96,6 +96,8 @@ class ReplicationConnection:
             self._connection = psycopg.connect(text, autocommit=True)
         except psycopg.Error as error:
             raise refused(error, text) from None
+        self._last_words: str | None = None
+        self._connection.add_notice_handler(self._listen)
         self._pgconn = self._connection.pgconn
         self.process_id = self._pgconn.backend_pid
         self.query(_set(_SETTINGS | {"idle_session_timeout": "0", "statement_timeout": "0"}))
@@ -177,7 +179,7 @@ class ReplicationConnection:
                 self._pgconn.put_copy_data(data)
                 self._pgconn.flush()
             except psycopg.OperationalError as error:
-                raise ConnectionFailed(f"the connection was lost: {first_line(error)}") from None
+                raise self._lost(error) from None
 
     def end(self, patience: float) -> None:
         """Say CopyDone and read until the server says it too, at most `patience` seconds; frames are dropped.
@@ -206,7 +208,15 @@ class ReplicationConnection:
         try:
             self._pgconn.consume_input()
         except psycopg.OperationalError as error:
-            raise ConnectionFailed(f"the connection was lost: {first_line(error)}") from None
+            raise self._lost(error) from None
+
+    def _lost(self, error: psycopg.Error) -> ConnectionFailed:
+        kind = why_ended(self._last_words)
+        return ConnectionFailed(f"the connection was lost: {first_line(error)}", failure=kind)
+
+    def _listen(self, notice: psycopg.errors.Diagnostic) -> None:
+        """What the server says besides the stream."""
+        self._last_words = notice.sqlstate
 
     def _is_readable(self, seconds: float) -> bool:
         """Whether the socket has something to read within `seconds`."""

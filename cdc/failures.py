@@ -20,7 +20,7 @@ from psycopg import pq
 
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, FailureKind, SlotError
 
-__all__ = ["first_line", "hung_up", "refused", "translated"]
+__all__ = ["first_line", "refused", "translated", "why_ended"]
 
 _SAID = tuple(
     (re.compile(pattern), kind)
@@ -227,10 +227,13 @@ def translated(error: psycopg.Error) -> CdcError:
     return ConfigurationError(f"the server refuses: {text}", failure=kind)
 
 
-def hung_up(sqlstate: str | None) -> ConnectionFailed:
-    """The error for an ordinary connection that the server has ended, with the SQLSTATE that it gave, if any."""
-    kind = FailureKind.NETWORK if sqlstate is None else _of_state(sqlstate)
-    return ConnectionFailed("the server ended the connection", failure=kind)
+def why_ended(last_words: str | None) -> FailureKind:
+    """Why a connection has ended, by the SQLSTATE of the last thing that the server said unasked, if it did.
+
+    A server that is ended at once says why in a warning.
+    """
+    kind = _of_state(last_words or "")
+    return kind if kind in (FailureKind.RESTARTING, FailureKind.MISSING) else FailureKind.NETWORK
 
 
 def first_line(text: object) -> str:

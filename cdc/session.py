@@ -19,10 +19,11 @@ import psycopg
 
 from cdc.admission import Admission
 from cdc.cache import Cache
-from cdc.connection import ReplicationConnection, connect, connection_string
-from cdc.errors import CdcError, ConnectionFailed, GapError
+from cdc.connection import ReplicationConnection, connection_string
+from cdc.control import Control
+from cdc.errors import CdcError, ConnectionFailed, FailureKind, GapError
 from cdc.events import Gap
-from cdc.failures import hung_up, translated
+from cdc.failures import translated
 from cdc.log import log
 from cdc.lsn import Lsn, Position
 from cdc.options import Options
@@ -74,7 +75,6 @@ class Session:
     """One open conversation with a server.
 
     Attributes:
-        control: an ordinary connection to the same server, for the catalog and the saved position.
         replication: the replication connection.
         slot: the slot, with what is remembered of it.
         admission: decides about subscriptions.
@@ -92,8 +92,7 @@ class Session:
         """Connect, check, and open the slot; `check` may refuse before a slot is made."""
         self._target = target
         self._caches = caches
-        self._last_words: str | None = None
-        self.control = self._ordinary(target.dsn)
+        self._control = Control(target.dsn)
         self.stream: Stream | None = None
         self.saved: Saved
         self.live_from = Lsn(0)
@@ -149,7 +148,7 @@ class Session:
         self.dsn = connection_string(self._target.dsn, host=host or None, hostaddr=address or None, port=port)
         if (self.control.info.host, str(self.control.info.port)) != (host, port):
             self.control.close()
-            self.control = self._ordinary(self.dsn)
+            self._control = Control(self.dsn)
 
     def start(self, skip: Position | None) -> tuple[Stream, float]:
         """Begin to stream; changes up to `skip` are not delivered.
@@ -193,6 +192,11 @@ class Session:
             with suppress(psycopg.errors.LockNotAvailable), self.without_waiting():
                 return self.admission.relation(message, roles)
         return self.admission.relation(message, ())
+
+    @property
+    def control(self) -> psycopg.Connection[Any]:
+        """An ordinary connection to the same server, for the catalog and the saved position."""
+        return self._control.connection
 
     @property
     def sockets(self) -> tuple[int, int]:
@@ -256,7 +260,7 @@ class Session:
         """
         try:
             self.feedback()
-            self._check_control()
+            self._control.check()
         except CdcError:
             self.abort()
         busy = self._busy_since
@@ -266,38 +270,13 @@ class Session:
 
     def check(self, now: float) -> None:
         """Raise ConnectionFailed when the server has ended the ordinary connection, or does not answer any more."""
-        self._check_control()
+        self._control.check()
         if self.stream is not None and self.stream.standby.is_silent(now):
             raise ConnectionFailed("the server does not answer any more")
 
-    def _check_control(self) -> None:
-        pgconn = self.control.pgconn
-        if not self.control.lock.acquire(blocking=False):
-            return  # It is in use, and whoever uses it will find out.
-        try:
-            pgconn.consume_input()
-            pgconn.notifies()  # This takes in what was read: the server's last words come unasked.
-        except psycopg.OperationalError:
-            raise hung_up(self._last_words) from None
-        finally:
-            self.control.lock.release()
-        if pgconn.status != psycopg.pq.ConnStatus.OK:
-            raise hung_up(self._last_words)
-
-    def _ordinary(self, dsn: str) -> psycopg.Connection[Any]:
-        """The ordinary connection, which lives as long as the stream, whatever limits the database sets to others.
-
-        Saving a position does not wait for a standby: the stream would wait with it.
-        """
-        connection = connect(dsn)
-        connection.add_notice_handler(self._listen)
-        connection.execute("SET synchronous_commit = local; SET idle_session_timeout = 0; SET statement_timeout = 0")
-        return connection
-
-    def _listen(self, notice: psycopg.errors.Diagnostic) -> None:
-        """What the server says on the ordinary connection when nobody has asked it anything."""
-        if notice.severity_nonlocalized in ("FATAL", "PANIC"):
-            self._last_words = notice.sqlstate
+    def why_lost(self, kind: FailureKind) -> FailureKind:
+        """See `Control.why_lost`."""
+        return self._control.why_lost(kind)
 
     @contextmanager
     def busy(self) -> Iterator[None]:

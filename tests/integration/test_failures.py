@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +19,8 @@ import cdc
 from cdc import FailureKind
 from cdc.connection import connect
 from cdc.testing import Sandbox
-from tests.harness import until
+from tests.harness import QUICK, SETUP, Running, until
+from tests.proxy import Proxy
 
 LASTING = cdc.ConfigurationError
 PASSING = cdc.ConnectionFailed
@@ -100,19 +105,21 @@ def test_a_full_server_is_worth_waiting_for(small: Sandbox) -> None:
 
 @contextmanager
 def rules(server: Sandbox, lines: str) -> Iterator[None]:
-    """Other lines in pg_hba.conf, for a while. The reload has been heard when a new connection meets them."""
+    """Other lines in pg_hba.conf, for a while, which has begun and ended when a new connection meets them."""
     path = server.data_folder / "pg_hba.conf"
     before = path.read_text()
     with psycopg.connect(server.dsn, autocommit=True) as db:
-        for text in (lines, None):
-            path.write_text(before if text is None else text)
+
+        def become(text: str, reachable: bool) -> None:
+            path.write_text(text)
             db.execute("SELECT pg_reload_conf()")
-            until(lambda text=text: reaches(server.dsn) is (text is None))  # type: ignore[misc]
-            if text is not None:
-                try:
-                    yield
-                finally:
-                    path.write_text(before)
+            until(lambda: reaches(server.dsn) is reachable)
+
+        become(lines, False)
+        try:
+            yield
+        finally:
+            become(before, True)
 
 
 def reaches(dsn: str) -> bool:
@@ -186,3 +193,169 @@ def test_a_server_that_speaks_another_language(
         failure = failing(f"postgresql://u:p@127.0.0.1:{port}/db?sslmode=disable")
     assert (failure.failure, type(failure)) == (kind, error)
     assert text in str(failure)
+
+
+# A consumer that was connected before.
+
+ENDED = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cdc' AND datname = %s"
+
+
+@pytest.fixture
+def role(server: Sandbox) -> Iterator[str]:
+    """A role that may do everything."""
+    name = f"app_{secrets.token_hex(4)}"
+    with psycopg.connect(server.dsn, autocommit=True) as db:
+        db.execute(f"CREATE ROLE {name} LOGIN SUPERUSER PASSWORD 'p'".encode())
+        yield name
+        db.execute(f"DROP ROLE IF EXISTS {name}".encode())
+
+
+@pytest.mark.parametrize(
+    ("trouble", "failure"),
+    [
+        ("ALTER ROLE {} PASSWORD 'another'", FailureKind.AUTHENTICATION),
+        ("ALTER ROLE {} NOLOGIN", FailureKind.AUTHENTICATION),
+        ("DROP ROLE {}", FailureKind.AUTHENTICATION),
+        ("ALTER ROLE {} NOSUPERUSER", FailureKind.RIGHT),
+    ],
+)
+def test_what_waiting_cannot_mend_stops_at_once(
+    kind: str, database: str, db: psycopg.Connection, role: str, trouble: str, failure: FailureKind
+) -> None:
+    changes: list[cdc.StatusChange] = []
+
+    def prepare(running: Running) -> None:
+        running.on("wells", running.events.append)
+        running.consumer.on_status(changes.append)
+
+    with Running(kind, make_conninfo(database, user=role, password="p"), prepare) as running:
+        running.caught_up(db)
+        db.execute(trouble.format(role).encode())
+        db.execute(ENDED, (db.info.dbname,))
+        until(lambda: running.consumer.health().status is cdc.Status.STOPPED)
+        with pytest.raises(cdc.ConfigurationError) as caught:
+            running.do(running.consumer.stop)
+    health = running.consumer.health()
+    assert caught.value.failure is failure
+    assert health.colour is cdc.Colour.RED and health.failure is not None
+    assert (health.failure.kind, health.attempts) == (failure, 1)
+    assert changes[-1].error is caught.value and changes[-1].failure == health.failure
+
+
+def test_a_database_that_is_closed_and_then_dropped(kind: str, server: Sandbox) -> None:
+    """The one may end, and is waited for; the other stops the consumer."""
+    dsn = server.create_database()
+    with psycopg.connect(dsn, autocommit=True) as db:
+        db.execute(SETUP)
+        db.execute("CREATE TABLE wells (id int PRIMARY KEY); CREATE PUBLICATION wells FOR TABLE wells")
+        name = db.info.dbname
+    with psycopg.connect(server.dsn, autocommit=True) as admin, Running(kind, dsn, slot=f"i{name}") as running:
+
+        def closed(closed: bool) -> None:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {not closed}".encode())
+            admin.execute(ENDED, (name,))
+
+        closed(True)
+        until(lambda: kinds(running) >= {FailureKind.FULL})
+        closed(False)
+        until(lambda: running.consumer.health().status is cdc.Status.LIVE)
+        assert running.consumer.health().failure is None
+        closed(True)
+        until(lambda: running.consumer.health().attempts > 0)
+        admin.execute(f"DROP DATABASE {name}".encode())
+        until(lambda: running.consumer.health().status is cdc.Status.STOPPED)
+        with pytest.raises(cdc.ConfigurationError, match="does not exist") as caught:
+            running.do(running.consumer.stop)
+        assert caught.value.failure is FailureKind.MISSING
+
+
+def kinds(running: Running) -> set[FailureKind]:
+    return {failure.kind for failure in running.consumer.health().failures}
+
+
+def prepared_server(server: Sandbox) -> psycopg.Connection:
+    db = psycopg.connect(server.dsn, autocommit=True)
+    db.execute(SETUP)
+    db.execute("CREATE TABLE IF NOT EXISTS wells (id int PRIMARY KEY)")
+    db.execute("DROP PUBLICATION IF EXISTS wells")
+    db.execute("CREATE PUBLICATION wells FOR TABLE wells")
+    return db
+
+
+def test_walsenders_that_others_have_are_waited_for(kind: str, small: Sandbox) -> None:
+    with Proxy(small.port) as proxy, prepared_server(small) as db:
+        with Running(kind, make_conninfo(small.dsn, port=proxy.port), slot=f"full_{kind}") as running:
+            running.caught_up(db)
+            proxy.refuse()
+            proxy.cut()
+            senders = "SELECT count(*) FROM pg_stat_replication"
+            until(lambda: db.execute(senders).fetchone() == (0,))
+            with many(small.dsn, 2, replication="database"):
+                proxy.refuse(False)
+                until(lambda: FailureKind.FULL in kinds(running))
+                assert running.consumer.health().status is cdc.Status.CONNECTING
+            db.execute("INSERT INTO wells VALUES (1)")
+            running.caught_up(db)
+        assert [event.key for event in running.events] == [1]
+        db.execute("DELETE FROM wells")
+        db.execute("SELECT pg_drop_replication_slot(%s)", (f"full_{kind}",))
+
+
+def children(parent: int) -> dict[str, int]:
+    """What the server's processes are called, with their numbers."""
+    rows = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True).stdout
+    return {words: int(pid) for pid, words in (row.strip().split(None, 1) for row in rows.splitlines())}
+
+
+def test_a_server_that_recovers_is_waited_for(kind: str) -> None:
+    """A backend is killed, and the recovery is held up for as long as the test looks."""
+    settings = {"checkpoint_timeout": "1h", "max_wal_size": "4GB"}
+    with Sandbox(settings=settings) as server, prepared_server(server) as db:
+        with Running(kind, server.dsn, backoff=QUICK) as running:
+            running.caught_up(db)
+            db.execute("CREATE TABLE fill AS SELECT n, repeat('x', 500) FROM generate_series(1, 200000) n")
+            os.kill(db.info.backend_pid, signal.SIGKILL)
+            startup: list[int] = []
+
+            def found() -> bool:
+                startup.extend(pid for name, pid in children(server.server_pid).items() if "startup" in name)
+                return bool(startup)
+
+            until(found)
+            os.kill(startup[0], signal.SIGSTOP)
+            try:
+                until(lambda: running.consumer.health().attempts >= 2)
+                failure = running.consumer.health().failure
+                assert failure is not None and failure.kind is FailureKind.RESTARTING
+                refusal = failing(server.dsn)
+                assert (refusal.failure, type(refusal)) == (FailureKind.RESTARTING, PASSING)
+            finally:
+                os.kill(startup[0], signal.SIGCONT)
+            until(lambda: running.consumer.health().status is cdc.Status.LIVE)
+            with psycopg.connect(server.dsn, autocommit=True) as after:
+                after.execute("INSERT INTO wells VALUES (1)")
+                running.caught_up(after)
+        assert [event.key for event in running.events] == [1]
+        lost = running.consumer.health().failures[0]
+        assert (lost.kind, lost.attempt) == (FailureKind.RESTARTING, 0)
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_server_that_shuts_down_says_so(kind: str, mode: str) -> None:
+    with Sandbox() as server, prepared_server(server) as db:
+        with Running(kind, server.dsn, backoff=QUICK) as running:
+            running.caught_up(db)
+            server.restart(mode=mode)  # type: ignore[arg-type]
+            until(lambda: running.consumer.health().reconnects and running.consumer.health().failure is None)
+        assert running.consumer.health().failures[0].kind is FailureKind.RESTARTING
+
+
+def test_the_first_opening_does_not_wait(kind: str, small: Sandbox) -> None:
+    """Whoever starts a program wants to hear of it, also when waiting might mend it."""
+    with (
+        many(small.dsn, 2, replication="database"),
+        pytest.raises(cdc.ConnectionFailed, match="no connection left") as caught,
+        Running(kind, small.dsn, backoff=cdc.Backoff(first=3600, longest=3600)),
+    ):
+        pass
+    assert caught.value.failure is FailureKind.FULL

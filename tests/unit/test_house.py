@@ -43,6 +43,7 @@ ROUTING = {
 }
 POSTGRES = {
     "connection",
+    "control",
     "server",
     "slot",
     "options",
