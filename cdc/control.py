@@ -63,10 +63,10 @@ class Control:
             return kind
         with suppress(OSError, ValueError, psycopg.Error):
             for _ in range(3):
-                if not select.select([self.connection], [], [], _LAST_WORDS)[0]:
-                    return kind
                 try:
                     self.check()
                 except ConnectionFailed as error:
                     return error.failure
+                if not select.select([self.connection], [], [], _LAST_WORDS)[0]:
+                    break
         return kind
