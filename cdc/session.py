@@ -209,6 +209,8 @@ class Session:
         if not taken:
             self.replication.read()
             taken = self.replication.frames(limit)
+        if taken and self.stream is not None:
+            self.stream.standby.heard = True
         return taken
 
     def finish(self) -> None:
