@@ -82,7 +82,8 @@ class Housekeeping:
         self._saved_at = time.monotonic()
         position = self._progress.position(session.saved.epoch)
         session.save(position, stream.standby.safe_lsn)
-        self._progress.dirty = False
+        # Inside a transaction its end is still to be confirmed, or it would not be before the next change.
+        self._progress.dirty = self._progress.dirty and stream.transaction is not None
 
     def _save_is_due(self, session: Session, stream: Stream, now: float) -> bool:
         if now - self._saved_at < _SAVE_EVERY:
