@@ -232,7 +232,8 @@ def test_a_cache_does_not_serve_while_the_connection_is_lost(
         return str(name)
 
     slow = cdc.Backoff(first=3600, longest=3600)
-    with Proxy(server.port) as proxy, Running(kind, through(proxy, database), backoff=slow) as running:
+    quick = make_conninfo(database, options="-c wal_sender_timeout=2s")
+    with Proxy(server.port) as proxy, Running(kind, through(proxy, quick), backoff=slow) as running:
         cache = running.consumer.cache("wells", ttl=3600, by="id")
         until(lambda: running.consumer.health().status is LIVE and cache.is_live)
         assert [running.do(cache.fetch, 1, load) for _ in range(2)] == ["old", "old"] and reads == ["old"]
