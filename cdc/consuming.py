@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from pathlib import Path
+from types import FunctionType
 
 import psycopg
 
@@ -38,6 +39,16 @@ __all__ = ["Consuming"]
 
 class Consuming:
     """The part of a consumer that does not wait. Use `Consumer` or `AsyncConsumer`."""
+
+    def __init_subclass__(cls) -> None:
+        """Let Python's own complaint about an argument name the class that was called."""
+        super().__init_subclass__()
+        if Consuming in cls.__bases__ and "__init__" not in vars(cls):
+            ours = Consuming.__init__
+            copy = FunctionType(ours.__code__, ours.__globals__, "__init__", ours.__defaults__, ours.__closure__)
+            copy.__kwdefaults__, copy.__annotations__ = ours.__kwdefaults__, ours.__annotations__
+            copy.__doc__, copy.__qualname__, copy.__module__ = ours.__doc__, cls.__name__, cls.__module__
+            cls.__init__ = copy  # type: ignore[method-assign]
 
     def __init__(
         self,
@@ -80,6 +91,9 @@ class Consuming:
         """
         names = tuple(publication) if isinstance(publication, list | tuple) else (publication,)
         _check_settings(names, slot, on_gap, rights_interval)
+        if not isinstance(require_subject, bool):
+            name = "require_subject"
+            raise ConfigurationError(f"{name} is True or False, not {require_subject!r}")
         if not isinstance(backoff, Backoff | None):
             raise ConfigurationError(f"backoff is a cdc.Backoff, as cdc.Backoff(first=1.0), not {backoff!r}")
         if not isinstance(spool_folder, str | Path | None) or spool_folder == "":

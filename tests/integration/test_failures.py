@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -359,3 +361,27 @@ def test_the_first_opening_does_not_wait(kind: str, small: Sandbox) -> None:
     ):
         pass
     assert caught.value.failure is FailureKind.FULL
+
+
+# The constructor.
+
+
+@pytest.mark.parametrize("consumer", [cdc.Consumer, cdc.AsyncConsumer])
+def test_a_wrong_argument_names_the_class_and_what_is_wanted(consumer: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{consumer.__name__}\(\) got an unexpected keyword argument 'slto'"):
+        consumer("", slto="ingest", slot="ingest")
+    with pytest.raises(TypeError, match=rf"^{consumer.__name__}\(\) missing 1 required keyword-only argument: 'slot'"):
+        consumer("")
+    with pytest.raises(cdc.ConfigurationError, match="require_subject is True or False, not 'no'"):
+        consumer("", slot="ingest", require_subject="no")
+    with pytest.raises(
+        cdc.ConfigurationError, match="spool_memory is a number of bytes, not '16MB'; 16 << 20 is 16 MB"
+    ):
+        consumer("", slot="ingest", spool_memory="16MB")
+    assert "publication" in inspect.signature(consumer).parameters and "Args:" in consumer.__init__.__doc__
+
+    class Own(consumer):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__("", slot="own")
+
+    assert Own().health().slot == "own"
