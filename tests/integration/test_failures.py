@@ -244,6 +244,16 @@ def test_what_waiting_cannot_mend_stops_at_once(
     assert changes[-1].error is caught.value and changes[-1].failure == health.failure
 
 
+def test_a_publication_that_does_not_have_the_table_any_more(kind: str, database: str, db: psycopg.Connection) -> None:
+    with Running(kind, database) as running:
+        running.caught_up(db)
+        db.execute("ALTER PUBLICATION wells DROP TABLE wells")
+        until(lambda: running.consumer.health().status is cdc.Status.STOPPED)
+        with pytest.raises(cdc.SubscriptionError) as caught:
+            running.do(running.consumer.stop)
+    assert caught.value.failure is FailureKind.PUBLICATION
+
+
 def test_a_database_that_is_closed_and_then_dropped(kind: str, server: Sandbox) -> None:
     """The one may end, and is waited for; the other stops the consumer."""
     dsn = server.create_database()
