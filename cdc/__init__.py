@@ -15,6 +15,7 @@ from cdc.errors import (
     ConfigurationError,
     ConnectionFailed,
     DecodeError,
+    FailureKind,
     GapError,
     HandlerError,
     NotYetVisible,
@@ -24,11 +25,11 @@ from cdc.errors import (
 )
 from cdc.events import Change, Delete, Effect, Event, Gap, GapKind, Insert, Prepared, SchemaChange, Truncate, Update
 from cdc.family import Family
-from cdc.health import Colour, Health, Status
+from cdc.health import Colour, Health, Status, StatusChange
 from cdc.lsn import Lsn, Position
 from cdc.message import Message
 from cdc.parked import Parked
-from cdc.reconnect import Backoff
+from cdc.reconnect import Backoff, Failure
 from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
@@ -52,6 +53,8 @@ __all__ = [
     "Delete",
     "Effect",
     "Event",
+    "Failure",
+    "FailureKind",
     "Family",
     "Gap",
     "GapError",
@@ -69,6 +72,7 @@ __all__ = [
     "SchemaChange",
     "SlotError",
     "Status",
+    "StatusChange",
     "Subject",
     "Subscription",
     "SubscriptionError",

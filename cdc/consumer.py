@@ -15,7 +15,8 @@ from typing import Any, Self, TypeVar, Unpack
 from cdc.async_cache import AsyncCache
 from cdc.cache import Cache
 from cdc.consuming import Consuming
-from cdc.errors import ConfigurationError
+from cdc.errors import ConfigurationError, kind_of
+from cdc.herald import StatusHandler
 from cdc.iteration import AsyncEvents, Events
 from cdc.log import log
 from cdc.lsn import Lsn
@@ -28,6 +29,7 @@ __all__ = ["AsyncConsumer", "Consumer"]
 
 
 _H = TypeVar("_H", bound=Callable[..., Any])
+_S = TypeVar("_S", bound=StatusHandler)
 
 
 class Consumer(Consuming):
@@ -70,6 +72,16 @@ class Consumer(Consuming):
             return handler
 
         return register
+
+    def on_status(self, handler: _S) -> _S:
+        """Call `handler` with a `StatusChange` whenever the consumer's status changes; also a decorator.
+
+        It is called in order, on the thread that calls the other handlers. When it raises, that is logged.
+        """
+        _check_status_handler(handler)
+        _refuse_coroutine(handler)
+        self._loop.link.herald.handlers.append(handler)
+        return handler
 
     def subscribe(self, table: str | Sequence[str], handler: Handler, **options: Unpack[Options]) -> Subscription:
         """Let `handler` have the changes of a table, or of several, from the next transaction on.
@@ -207,7 +219,7 @@ class Consumer(Consuming):
         except BaseException as failure:
             if error is None:
                 raise
-            log.error("consumer.failed", reason=str(failure))
+            log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
 
     def _begin(self) -> None:
         """Start, for an iteration, unless it runs or has ended."""
@@ -227,7 +239,7 @@ class Consumer(Consuming):
             self._work()
         except BaseException as error:
             self._failure = error
-            log.error("consumer.failed", reason=str(error))
+            log.error("consumer.failed", kind=kind_of(error).value, reason=str(error))
 
     def _work(self) -> None:
         waiter = BlockingWaiter()
@@ -275,6 +287,12 @@ class AsyncConsumer(Consuming):
             return handler
 
         return register
+
+    def on_status(self, handler: _S) -> _S:
+        """See `Consumer.on_status`; the handler may be a coroutine function, which the consumer's task awaits."""
+        _check_status_handler(handler)
+        self._loop.link.herald.handlers.append(handler)
+        return handler
 
     async def subscribe(self, table: str, handler: Handler, **options: Unpack[Options]) -> Subscription:
         """See `Consumer.subscribe`."""
@@ -374,7 +392,7 @@ class AsyncConsumer(Consuming):
         except BaseException as failure:
             if error is None:
                 raise
-            log.error("consumer.failed", reason=str(failure))
+            log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
 
     @property
     def _is_inside(self) -> bool:
@@ -441,5 +459,11 @@ def _check_named(tables: Sequence[object]) -> None:
 
 def _say_failure(task: asyncio.Task[None]) -> None:
     """Log a failure when it happens; `stop` raises it."""
-    if not task.cancelled() and task.exception() is not None:
-        log.error("consumer.failed", reason=str(task.exception()))
+    failure = None if task.cancelled() else task.exception()
+    if failure is not None:
+        log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
+
+
+def _check_status_handler(handler: object) -> None:
+    if not callable(handler):
+        raise ConfigurationError(f"on_status takes a function, not {handler!r}")

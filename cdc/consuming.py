@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import psycopg
@@ -48,6 +50,16 @@ _ITERATION_QUEUE = 1000
 
 class Consuming:
     """The part of a consumer that does not wait. Use `Consumer` or `AsyncConsumer`."""
+
+    def __init_subclass__(cls) -> None:
+        """Let Python's own complaint about an argument name the class that was called."""
+        super().__init_subclass__()
+        if Consuming in cls.__bases__ and "__init__" not in vars(cls):
+            ours = Consuming.__init__
+            copy = FunctionType(ours.__code__, ours.__globals__, "__init__", ours.__defaults__, ours.__closure__)
+            copy.__kwdefaults__, copy.__annotations__ = ours.__kwdefaults__, ours.__annotations__
+            copy.__doc__, copy.__qualname__, copy.__module__ = ours.__doc__, cls.__name__, cls.__module__
+            cls.__init__ = copy  # type: ignore[method-assign]
 
     def __init__(
         self,
@@ -100,6 +112,9 @@ class Consuming:
         """
         names = tuple(publication) if isinstance(publication, list | tuple) else (publication,)
         _check_settings(names, slot, on_gap, rights_interval)
+        if not isinstance(require_subject, bool):
+            name = "require_subject"
+            raise ConfigurationError(f"{name} is True or False, not {require_subject!r}")
         if not isinstance(backoff, Backoff | None):
             raise ConfigurationError(f"backoff is a cdc.Backoff, as cdc.Backoff(first=1.0), not {backoff!r}")
         if not isinstance(spool_folder, str | Path | None) or spool_folder == "":
@@ -136,8 +151,8 @@ class Consuming:
         """Whether the consumer is well, and if not, why. Never waits."""
         link, session = self._loop.link, self._loop.link.session
         standby = session.stream.standby if session is not None and session.stream is not None else None
-        problems = self._problems()
-        colour, reasons = verdict_of(link.status, link.attempts, problems)
+        history, now = link.history, datetime.now(UTC)
+        colour, reasons = verdict_of(link.status, history.attempts, self._problems(), history.restless(now))
         wal = self._loop.wal.budget
         colour, reasons = slot_verdict(colour, reasons, wal, self._loop.progress.gap)
         return Health(
@@ -149,8 +164,12 @@ class Consuming:
             received_lsn=standby.finished_lsn if standby is not None else Lsn(0),
             confirmed_lsn=standby.confirmed_lsn if standby is not None else Lsn(0),
             lag_bytes=max(0, standby.server_lsn - standby.finished_lsn) if standby is not None else 0,
-            reconnects=link.reconnects,
-            attempts=link.attempts,
+            reconnects=history.losses,
+            attempts=history.attempts,
+            losses_within_an_hour=history.losses_within_an_hour(now),
+            not_live_since=link.herald.not_live_since,
+            failure=history.last,
+            failures=history.failures,
             parked=self._loop.lot.count,
             wal=wal,
         )
@@ -192,7 +211,12 @@ class Consuming:
     def _problems(self) -> tuple[str, ...]:
         link, lot = self._loop.link, self._loop.lot
         now = time.monotonic()
-        problems = [each for each in (link.problem, self._target.wait.problem) if each is not None]
+        failure = link.history.last
+        problems = [
+            each
+            for each in (None if failure is None else failure.reason, self._target.wait.problem)
+            if each is not None
+        ]
         if link.status is not Status.STOPPED:
             self._loop.watch.look(now)
             problems += self._loop.watch.reasons(now)
@@ -346,7 +370,7 @@ class Consuming:
         except CdcError as error:
             if self._loop.link.is_stopping and isinstance(error, ConnectionFailed):
                 return  # Whoever told it to stop does not want it to connect.
-            self._loop.link.problem = str(error)
+            self._loop.link.failed(error)
             raise
         session = self._loop.link.session
         assert session is not None
@@ -359,7 +383,7 @@ class Consuming:
 
     def _close(self) -> None:
         """Give back every connection; for a consumer whose loop is over or never ran. It cannot be used again."""
-        self._loop.link.status = Status.STOPPED
+        self._loop.link.set_status(Status.STOPPED)
         if self._loop.link.session is not None:
             self._loop.link.session.close()
         self._loader.close()
@@ -381,8 +405,6 @@ class Consuming:
         if failure is not None and not isinstance(failure, Exception):
             # A cancellation or an interrupt concerns the thread or task that got it, not those who wait.
             failure = CdcError(f"the consumer was ended by {type(failure).__name__}")
-        if failure is not None:
-            self._loop.link.problem = str(failure)
         self._loop.progress.fail(failure or CdcError("the consumer was stopped"))
         self._loop.lanes.over(failure)
 

@@ -105,13 +105,16 @@ class Housekeeping:
         if self.holds:
             return
         # Before the look at what is finished, since a lane may finish more at any time.
-        self._progress.dirty = False
+        dirty, self._progress.dirty = self._progress.dirty, False
         position, lsn = self._finished(session)
         try:
             session.save(position, lsn)
         except BaseException:
             self._progress.dirty = True
             raise
+        if dirty and stream.transaction is not None:
+            # Its end is still to be confirmed, or it would not be before the next change.
+            self._progress.dirty = True
 
     def _finished(self, session: Session) -> tuple[Position | None, Lsn]:
         """The position and the LSN to save; for a user with positions of his own the last position that he had.
@@ -121,7 +124,7 @@ class Housekeeping:
         finished, lsn = self._progress.finished(session.saved.epoch)
         if finished is None or not session.by_user:
             return finished, lsn
-        had = [each.previous for each in self._subscriptions() if not each.first]
+        had = [each.previous for each in {each.reader for each in self._subscriptions()} if not each.first]
         mine = [each for each in had if each is not None and each.epoch == finished.epoch and each <= finished]
         return max([*mine, *filter(None, [session.saved.position])], default=None), lsn
 

@@ -87,6 +87,21 @@ class Loop:
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
         try:
+            yield from self._sessions()
+        except BaseException as error:
+            self.link.failed(error)
+            raise
+        finally:
+            try:
+                yield from self.lanes.end()
+            finally:
+                yield Call(self.link.end)
+                yield from self.link.herald.tell()
+        self.lanes.check()
+
+    def _sessions(self) -> Steps:
+        """One connection after the other."""
+        try:
             while not self.link.is_stopping:
                 try:
                     yield from self._stream()
@@ -99,11 +114,6 @@ class Loop:
                     yield from self._again(failure)
         except Unfinished:
             pass  # It was stopped while an event waited for its next attempt.
-        finally:
-            try:
-                yield from self.lanes.end()
-            finally:
-                yield Call(self.link.end)
         self.lanes.check()
 
     def _again(self, error: ConnectionFailed) -> Steps:
@@ -126,6 +136,7 @@ class Loop:
         session = self.link.session
         assert session is not None
         stream: Stream = yield Call(self.link.start, (session,))
+        yield from self.link.herald.tell()
         if session.slot.gap is not None:
             self._house.holds = True
             yield from self._tell_gap(session, session.slot.gap)
@@ -307,6 +318,7 @@ class Loop:
             yield from self._activate(session)
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
+                yield from self.link.herald.tell()
         if self.progress.lanes:
             yield from self.lanes.due()
             self.progress.reached()

@@ -42,7 +42,7 @@ class Options:
             raise ConfigurationError(f"streaming is 'on', 'off' or 'parallel', not {self.streaming!r}")
         memory = self.spool_memory
         if not isinstance(memory, int) or isinstance(memory, bool) or memory < 0:
-            raise ConfigurationError(f"spool_memory is a number of bytes, not {memory!r}")
+            raise ConfigurationError(f"spool_memory is a number of bytes, not {memory!r}; 16 << 20 is 16 MB")
         for name in ("two_phase", "binary", "failover"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} is True or False, not {getattr(self, name)!r}")

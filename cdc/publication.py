@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc.errors import ConfigurationError, ConnectionFailed
+from cdc.errors import ConfigurationError, ConnectionFailed, FailureKind
 from cdc.sent import EVERY_ROW, Sent
 
 __all__ = ["Publication", "check_same", "identifiers", "publication_oids", "read_publications", "sent_of"]
@@ -50,7 +50,8 @@ def read_publications(connection: psycopg.Connection[Any], names: Sequence[str])
         if name not in rows:
             raise ConfigurationError(
                 f"publication {name!r} does not exist: run `cdc setup --dsn … --publication {name} --table TABLE`, "
-                f"or as its owner {_statement(connection, name)}"
+                f"or as its owner {_statement(connection, name)}",
+                failure=FailureKind.PUBLICATION,
             )
     return [_publication(connection, name, rows[name]) for name in names]
 

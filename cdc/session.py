@@ -19,9 +19,11 @@ import psycopg
 
 from cdc.admission import Admission
 from cdc.cache import Cache
-from cdc.connection import ReplicationConnection, connect, connection_string
-from cdc.errors import CdcError, ConnectionFailed, GapError
+from cdc.connection import ReplicationConnection, connection_string
+from cdc.control import Control
+from cdc.errors import CdcError, ConnectionFailed, FailureKind, GapError
 from cdc.events import Gap, GapKind
+from cdc.failures import translated
 from cdc.family import Member
 from cdc.log import log
 from cdc.lsn import Lsn, Position
@@ -53,7 +55,6 @@ class Session:
     """One open conversation with a server.
 
     Attributes:
-        control: an ordinary connection to the same server, for the catalog and the saved position.
         replication: the replication connection.
         slot: the slot, with what is remembered of it.
         admission: decides about subscriptions.
@@ -75,7 +76,7 @@ class Session:
         """Connect, check, and open the slot; `check` may refuse before a slot is made."""
         self._target = target
         self._caches = caches
-        self.control = _control(target.dsn)
+        self._control = Control(target.dsn)
         self.stream: Stream | None = None
         self.messages: bool | None = None
         self.saved: Saved
@@ -128,7 +129,7 @@ class Session:
         self.dsn = connection_string(self._target.dsn, host=host or None, hostaddr=address or None, port=port)
         if (self.control.info.host, str(self.control.info.port)) != (host, port):
             self.control.close()
-            self.control = _control(self.dsn)
+            self._control = Control(self.dsn)
 
     def start(self, skip: Position | None, messages: bool = False, whole: bool = False) -> tuple[Stream, float]:
         """Begin to stream; changes up to `skip` are not delivered. For the others see `Options.parameters`.
@@ -186,6 +187,11 @@ class Session:
                 self.admission.join(member, relation)
 
     @property
+    def control(self) -> psycopg.Connection[Any]:
+        """An ordinary connection to the same server, for the catalog and the saved position."""
+        return self._control.connection
+
+    @property
     def sockets(self) -> tuple[int, int]:
         """What to wait on for a frame, or for the server to end the ordinary connection."""
         return self.replication.fileno(), self.control.fileno()
@@ -201,6 +207,8 @@ class Session:
             # Up to 17 the server stops where a publication did not exist. If it was made again, that is a gap.
             self._check_publications_soon()
             raise
+        if taken and self.stream is not None:
+            self.stream.standby.heard = True
         return taken
 
     @property
@@ -247,7 +255,8 @@ class Session:
             try:
                 state.save(self.control, self.slot.name, saved)
             except psycopg.OperationalError as error:
-                raise ConnectionFailed(f"the position could not be saved: {error}") from None
+                kind = translated(error).failure
+                raise ConnectionFailed(f"the position could not be saved: {error}", failure=kind) from None
         self.saved = saved
         self.stream.standby.confirm(lsn)
         self.feedback()
@@ -270,7 +279,7 @@ class Session:
         """
         try:
             self.feedback()
-            self._check_control()
+            self._control.check()
         except CdcError:
             self.abort()
         busy = self._busy_since
@@ -280,28 +289,19 @@ class Session:
 
     def check(self, now: float) -> None:
         """Raise ConnectionFailed when the server has ended the ordinary connection, or does not answer any more."""
-        self._check_control()
+        self._control.check()
         if self.stream is not None and self.stream.standby.is_silent(now):
             raise ConnectionFailed("the server does not answer any more")
 
     def check_unread(self) -> None:
         """The same while frames are left unread, so that an answer of the server would not be seen."""
-        self._check_control()
+        self._control.check()
         if self.replication.is_cut:
             raise ConnectionFailed("the server ended the stream")
 
-    def _check_control(self) -> None:
-        pgconn = self.control.pgconn
-        if not self.control.lock.acquire(blocking=False):
-            return  # It is in use, and whoever uses it will find out.
-        try:
-            pgconn.consume_input()
-        except psycopg.OperationalError:
-            raise ConnectionFailed("the server ended the connection") from None
-        finally:
-            self.control.lock.release()
-        if pgconn.status != psycopg.pq.ConnStatus.OK:
-            raise ConnectionFailed("the server ended the connection")
+    def why_lost(self, kind: FailureKind) -> FailureKind:
+        """See `Control.why_lost`."""
+        return self._control.why_lost(kind)
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -348,13 +348,3 @@ class Session:
         replication = getattr(self, "replication", None)
         if replication is not None:
             replication.close()
-
-
-def _control(dsn: str) -> psycopg.Connection[Any]:
-    """The ordinary connection, which lives as long as the stream, whatever limits the database sets to others.
-
-    Saving a position does not wait for a standby: the stream would wait with it.
-    """
-    connection = connect(dsn)
-    connection.execute("SET synchronous_commit = local; SET idle_session_timeout = 0; SET statement_timeout = 0")
-    return connection

@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
-from cdc.connection import ReplicationConnection, first_line
+from cdc.connection import ReplicationConnection
 from cdc.errors import ConnectionFailed, SlotError
+from cdc.failures import first_line
 from cdc.log import log
 from cdc.lsn import Lsn
 

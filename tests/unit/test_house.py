@@ -53,6 +53,7 @@ ROUTING = {
 }
 POSTGRES = {
     "connection",
+    "control",
     "server",
     "slot",
     "slot_gap",
@@ -86,6 +87,7 @@ LOOPS = {
     "watch",
     "loop",
     "connecting",
+    "herald",
     "ticker",
     "waiting",
     "consuming",
