@@ -7,9 +7,10 @@ handlers and caches. Start at `Consumer` or `AsyncConsumer`.
 from __future__ import annotations
 
 from cdc.async_cache import AsyncCache
+from cdc.async_consumer import AsyncConsumer
 from cdc.cache import Cache
 from cdc.committed_transaction import CommittedTransaction
-from cdc.consumer import AsyncConsumer, Consumer
+from cdc.consumer import Consumer
 from cdc.errors import (
     CdcError,
     ConfigurationError,

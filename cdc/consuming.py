@@ -5,47 +5,36 @@ Does no waiting of its own; `consumer` adds that, for threads and for asyncio.
 
 from __future__ import annotations
 
-import math
 import os
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from pathlib import Path
 from types import FunctionType
-from typing import Any
 
 import psycopg
 
 from cdc.admission import Admission
-from cdc.cache import Cache, columns_of
+from cdc.cache import Cache
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
-from cdc.family import Family
-from cdc.health import Health, Status, slot_verdict, verdict_of
-from cdc.lane import Driver
+from cdc.health import Health, Status
 from cdc.listener import Listener
 from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn, Position
 from cdc.options import Options as StreamOptions
 from cdc.parked import Parked
-from cdc.pattern import Pattern, table_name
 from cdc.reconnect import Backoff
-from cdc.rls import Subject
+from cdc.settings import check_failover, check_kinds, check_settings
 from cdc.slot import SAVED, SlotWait, own_position
 from cdc.state import open_state
-from cdc.subscription import Handler, Subscription, operations_of
+from cdc.subscription import Subscription
 from cdc.target import Target
-from cdc.terms import Options, Terms
+from cdc.vitals import health_of
 
 __all__ = ["Consuming"]
-
-_ITERATION_QUEUE = 1000
-"""Events that may wait for an iteration, unless it says otherwise."""
 
 
 class Consuming:
@@ -54,8 +43,8 @@ class Consuming:
     def __init_subclass__(cls) -> None:
         """Let Python's own complaint about an argument name the class that was called."""
         super().__init_subclass__()
-        if Consuming in cls.__bases__ and "__init__" not in vars(cls):
-            ours = Consuming.__init__
+        ours = Consuming.__init__
+        if "__init__" not in vars(cls) and getattr(cls.__init__, "__code__", None) is ours.__code__:
             copy = FunctionType(ours.__code__, ours.__globals__, "__init__", ours.__defaults__, ours.__closure__)
             copy.__kwdefaults__, copy.__annotations__ = ours.__kwdefaults__, ours.__annotations__
             copy.__doc__, copy.__qualname__, copy.__module__ = ours.__doc__, cls.__name__, cls.__module__
@@ -111,16 +100,10 @@ class Consuming:
         Raises ConfigurationError for a setting that cannot be.
         """
         names = tuple(publication) if isinstance(publication, list | tuple) else (publication,)
-        _check_settings(names, slot, on_gap, rights_interval)
-        if not isinstance(require_subject, bool):
-            name = "require_subject"
-            raise ConfigurationError(f"{name} is True or False, not {require_subject!r}")
-        if not isinstance(backoff, Backoff | None):
-            raise ConfigurationError(f"backoff is a cdc.Backoff, as cdc.Backoff(first=1.0), not {backoff!r}")
-        if not isinstance(spool_folder, str | Path | None) or spool_folder == "":
-            raise ConfigurationError(f"spool_folder: {spool_folder!r} is not a folder")
+        check_settings(names, slot, on_gap, rights_interval)
+        check_kinds(require_subject, backoff, spool_folder, park_file)
+        check_failover(failover, slot)
         gap = on_gap or ("deliver" if slot is None else "stop")
-        self._forgetful = slot is not None and state is None
         folder = None if spool_folder is None else Path(spool_folder)
         options = StreamOptions(streaming, two_phase, binary, spool_memory, folder, failover)
         self._decoders: dict[str, Callable[[str], object]] = {}
@@ -128,9 +111,6 @@ class Consuming:
         own = own_position(start_after, slot, state)
         wait = SlotWait(wait_for_slot)
         wait.is_over = lambda: self._loop.link.is_stopping
-        _check_failover(failover, slot)
-        if not isinstance(park_file, str | Path | None) or park_file == "" or _is_no_file(park_file):
-            raise ConfigurationError(f"park_file is the path of a file, not {str(park_file)!r}")
         beside = None if park_file is None else Path(park_file)
         self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside)
         self._dispatcher = Dispatcher()
@@ -149,30 +129,7 @@ class Consuming:
 
     def health(self) -> Health:
         """Whether the consumer is well, and if not, why. Never waits."""
-        link, session = self._loop.link, self._loop.link.session
-        standby = session.stream.standby if session is not None and session.stream is not None else None
-        history, now = link.history, datetime.now(UTC)
-        colour, reasons = verdict_of(link.status, history.attempts, self._problems(), history.restless(now))
-        wal = self._loop.wal.budget
-        colour, reasons = slot_verdict(colour, reasons, wal, self._loop.progress.gap)
-        return Health(
-            colour=colour,
-            status=link.status,
-            reasons=reasons,
-            notes=self._notes(),
-            slot=session.slot.name if session is not None else self._target.slot,
-            received_lsn=standby.finished_lsn if standby is not None else Lsn(0),
-            confirmed_lsn=standby.confirmed_lsn if standby is not None else Lsn(0),
-            lag_bytes=max(0, standby.server_lsn - standby.finished_lsn) if standby is not None else 0,
-            reconnects=history.losses,
-            attempts=history.attempts,
-            losses_within_an_hour=history.losses_within_an_hour(now),
-            not_live_since=link.herald.not_live_since,
-            failure=history.last,
-            failures=history.failures,
-            parked=self._loop.lot.count,
-            wal=wal,
-        )
+        return health_of(self._loop, self._target, self._dispatcher.readers)
 
     def gap_mended(self) -> None:
         """Say that your data is up to date again after a `Gap`: `health()` does not speak of it any more."""
@@ -207,108 +164,6 @@ class Consuming:
         if self._loop.link.session is not None:
             raise ConfigurationError(f"register_type({name!r}): register types before the consumer is opened")
         self._decoders[name] = decode
-
-    def _problems(self) -> tuple[str, ...]:
-        link, lot = self._loop.link, self._loop.lot
-        now = time.monotonic()
-        failure = link.history.last
-        problems = [
-            each
-            for each in (None if failure is None else failure.reason, self._target.wait.problem)
-            if each is not None
-        ]
-        if link.status is not Status.STOPPED:
-            self._loop.watch.look(now)
-            problems += self._loop.watch.reasons(now)
-        if lot.count:
-            problems.append(f"parked events: {lot.count}; `cdc parked list` shows them")
-        if lot.problem is not None:
-            problems.append(lot.problem)
-        return (*problems, *self._loop.lanes.problems)
-
-    def _notes(self) -> tuple[str, ...]:
-        notes = []
-        subscriptions = self._dispatcher.readers
-        denied = sum(1 for each in subscriptions if each.denied is not None)
-        if self._forgetful:
-            notes.append("state=None: nothing is remembered, so a re-created slot goes unnoticed")
-        if any(each.subject is not None for each in subscriptions):
-            notes.append("rights are the newest ones, read every few seconds, not those of the change's position")
-        if denied:
-            notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
-        return tuple(notes)
-
-    def _subscription(self, tables: str | Sequence[str], handler: Handler, options: Options) -> Subscription:
-        """A subscription as the user asks for it; raises what he can mend without a server."""
-        named: list[Any] = list(tables) if isinstance(tables, list | tuple) else [tables]
-        patterns = [Pattern.of(each) for each in named]
-        table = ", ".join(pattern.text for pattern in patterns)
-        terms = Terms.of(options)
-        filter, subject, label = options.get("filter"), options.get("subject"), options.get("name")
-        if not callable(handler):
-            raise ConfigurationError(f"the handler of {table} is {handler!r}, which cannot be called")
-        if not isinstance(subject, Subject | None):
-            raise ConfigurationError(f"the subject is a cdc.Subject, as cdc.Subject({subject!r}), or None")
-        if not isinstance(filter, str | None):
-            raise SubscriptionError(f"the filter is text such as 'status=eq.released', not {filter!r}")
-        if not isinstance(label, str | None) or label == "":
-            raise ConfigurationError(f"the name of a subscription is text, not {label!r}")
-        if subject is None and self._require_subject:
-            raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
-        made: dict[str, Any] = {
-            "operations": operations_of(options.get("operations")),
-            "filter": filter,
-            "subject": subject,
-            "accept_undecided": options.get("accept_undecided", False),
-            "on_close": self._subscription_closed,
-            "terms": terms,
-            "name": label,
-        }
-        if not patterns:
-            raise ConfigurationError("name a table to subscribe to, or several")
-        if len(patterns) > 1 or patterns[0].named is None:
-            subscription: Subscription = Family(patterns, handler, **made)
-        else:
-            subscription = Subscription(*patterns[0].named, handler, **made)
-        if subscription.parks and any(each.parks and each.name == subscription.name for each in self.subscriptions):
-            raise ConfigurationError(
-                f"two subscriptions with on_error='park' are called {subscription.name!r}: parked events are kept by "
-                "the subscription's name, so give each its own with name="
-            )
-        return subscription
-
-    def _listener(self, prefixes: Sequence[str], handler: Handler, options: Options) -> Listener:
-        """A subscription to messages as the user asks for it."""
-        if not callable(handler):
-            raise ConfigurationError(f"the handler of messages is {handler!r}, which cannot be called")
-        if self._require_subject:
-            raise ConfigurationError("messages have no subject, and this consumer has require_subject: use another one")
-        return Listener(prefixes, handler, options, self._subscription_closed)
-
-    def _iterated(self, table: str, options: Options) -> Subscription:
-        """A subscription whose events the user's own loop takes."""
-        for name in ("retries", "backoff", "on_error"):
-            if name in options:
-                raise ConfigurationError(f"{name} is for handlers: in an iteration, what raises is your own loop")
-        wanted: Options = {"queue": _ITERATION_QUEUE, "name": f"events of {table}", **options}
-        subscription = self._subscription(table, _no_handler, wanted)
-        if subscription.lane is None:
-            raise ConfigurationError("queue is the number of events that may wait for the iteration: give one")
-        subscription.lane.driver = Driver.USER
-        return subscription
-
-    def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
-        if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
-            raise ConfigurationError(f"cache of {table}: ttl is above 0 seconds and maxsize at least 1")
-        if by is not None and not by:
-            raise ConfigurationError(f"cache of {table}: by is a column or several; leave it out for the whole table")
-        cache = Cache(table, self._loader, ttl, maxsize, columns_of(by), patience)
-        schema, name = table_name(table)
-        self._add(
-            Subscription(schema, name, cache.receive, first=True, on_close=self._subscription_closed),
-            cache,
-        )
-        return cache
 
     def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
@@ -427,32 +282,5 @@ class Consuming:
         return self._target.dsn if session is None else session.dsn
 
 
-def _no_handler(event: object) -> None:
-    """The handler of an iteration, which is never called."""
-
-
 def _nobody_waits() -> None:
     """What `wake` does before the loop runs."""
-
-
-def _is_no_file(path: str | Path | None) -> bool:
-    return path is not None and Path(path).exists() and not Path(path).is_file()
-
-
-def _check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, rights_interval: float) -> None:
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise ConfigurationError("publication: give a name, or several")
-    if slot is not None and not (isinstance(slot, str) and slot):
-        raise ConfigurationError("slot: give a name, or None for a temporary slot")
-    if on_gap not in (None, "stop", "deliver"):
-        raise ConfigurationError(f"on_gap is 'stop' or 'deliver', not {on_gap!r}")
-    if not (isinstance(rights_interval, int | float) and 0 < rights_interval < math.inf):
-        raise ConfigurationError("rights_interval is above 0 seconds")
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("socket"):
-        raise ConfigurationError("gevent has patched the socket module: libpq's waits would block every greenlet")
-
-
-def _check_failover(failover: bool, slot: str | None) -> None:
-    if failover and slot is None:
-        raise ConfigurationError("failover=True needs a named slot: a temporary one goes with its connection")

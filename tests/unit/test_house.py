@@ -48,6 +48,7 @@ ROUTING = {
     "health",
     "progress",
     "reconnect",
+    "settings",
     "pace",
     "wal_budget",
 }
@@ -91,13 +92,16 @@ LOOPS = {
     "ticker",
     "waiting",
     "consuming",
+    "subscribing",
+    "async_consumer",
     "consumer",
+    "vitals",
     "async_cache",
 }
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
 RANGES = {"psycopg.types.range", "psycopg.types.multirange"}
-AWAITING = {"waiting", "consumer", "iteration", "async_cache", "server", "sinks", "daemon", "demo"}
+AWAITING = {"waiting", "async_consumer", "consumer", "iteration", "async_cache", "server", "sinks", "daemon", "demo"}
 
 
 def files() -> list[Path]:

@@ -1,0 +1,177 @@
+"""How functions become handlers: the decorators of both consumers.
+
+Does no waiting of its own. Once the consumer is open they ask the server on the spot, which takes a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar, Unpack
+
+from cdc.cache import Cache, columns_of
+from cdc.consuming import Consuming
+from cdc.errors import ConfigurationError, SubscriptionError
+from cdc.family import Family
+from cdc.herald import StatusHandler
+from cdc.lane import Driver
+from cdc.listener import Listener
+from cdc.pattern import Pattern, table_name
+from cdc.rls import Subject
+from cdc.subscription import Handler, Subscription, operations_of
+from cdc.terms import Options, Terms
+
+__all__ = ["Subscribing"]
+
+_H = TypeVar("_H", bound=Callable[..., Any])
+_S = TypeVar("_S", bound=StatusHandler)
+
+_ITERATION_QUEUE = 1000
+"""Events that may wait for an iteration, unless it says otherwise."""
+
+
+class Subscribing(Consuming):
+    """The decorators. Use `Consumer` or `AsyncConsumer`."""
+
+    _takes_coroutines = False
+
+    def on(self, *tables: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """A decorator: let the function handle the changes of a table, or of several.
+
+        `on("wells")`, `on("wells", "projects")`, `on("public.*")`; takes the options of `subscribe`.
+        """
+        _check_named(tables, "on")
+        return self._decorator(tables, options)
+
+    def on_transaction(self, *tables: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """A decorator: let the function have whole transactions, each as a `CommittedTransaction` at its commit.
+
+        `on_transaction("wells", "projects")`, `on_transaction("*")`: it has the changes of all these tables, in the
+        order in which they were made. Takes the options of `subscribe` but `batch` and `debounce`.
+        """
+        _check_named(tables, "on_transaction")
+        asked: Options = {**options, "transaction": True}
+        return self._decorator(tables, asked)
+
+    def on_message(self, *prefixes: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """A decorator: let the function handle logical messages, from the next transaction on.
+
+        `on_message("outbox")` has the messages that `pg_logical_emit_message(…, 'outbox', …)` wrote; in a prefix
+        `*`, `?` and `[…]` match as in a shell, so that `"*"` means every message. Takes those options of `subscribe`
+        that say how events are handed over, not those that choose among rows; messages have no subject.
+
+        Raises SubscriptionError when the consumer streams already and had no such handler when it began.
+        """
+
+        def register(handler: _H) -> _H:
+            self._check_coroutine(handler)
+            self._add(self._listener(prefixes, handler, options))
+            return handler
+
+        return register
+
+    def on_status(self, handler: _S) -> _S:
+        """Call `handler` with a `StatusChange` whenever the consumer's status changes; also a decorator.
+
+        It is called in order, on the thread or in the task that calls the other handlers. With AsyncConsumer it may be
+        a coroutine function. When it raises, that is logged.
+        """
+        if not callable(handler):
+            raise ConfigurationError(f"on_status takes a function, not {handler!r}")
+        self._check_coroutine(handler)
+        self._loop.link.herald.handlers.append(handler)
+        return handler
+
+    def _decorator(self, tables: Sequence[str], options: Options) -> Callable[[_H], _H]:
+        def register(handler: _H) -> _H:
+            self._check_coroutine(handler)
+            self._add(self._subscription(tables, handler, options))
+            return handler
+
+        return register
+
+    def _subscription(self, tables: str | Sequence[str], handler: Handler, options: Options) -> Subscription:
+        """A subscription as the user asks for it; raises what he can mend without a server."""
+        named: list[Any] = list(tables) if isinstance(tables, list | tuple) else [tables]
+        patterns = [Pattern.of(each) for each in named]
+        table = ", ".join(pattern.text for pattern in patterns)
+        terms = Terms.of(options)
+        filter, subject, label = options.get("filter"), options.get("subject"), options.get("name")
+        if not callable(handler):
+            raise ConfigurationError(f"the handler of {table} is {handler!r}, which cannot be called")
+        if not isinstance(subject, Subject | None):
+            raise ConfigurationError(f"the subject is a cdc.Subject, as cdc.Subject({subject!r}), or None")
+        if not isinstance(filter, str | None):
+            raise SubscriptionError(f"the filter is text such as 'status=eq.released', not {filter!r}")
+        if not isinstance(label, str | None) or label == "":
+            raise ConfigurationError(f"the name of a subscription is text, not {label!r}")
+        if subject is None and self._require_subject:
+            raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
+        made: dict[str, Any] = {
+            "operations": operations_of(options.get("operations")),
+            "filter": filter,
+            "subject": subject,
+            "accept_undecided": options.get("accept_undecided", False),
+            "on_close": self._subscription_closed,
+            "terms": terms,
+            "name": label,
+        }
+        if not patterns:
+            raise ConfigurationError("name a table to subscribe to, or several")
+        if len(patterns) > 1 or patterns[0].named is None:
+            subscription: Subscription = Family(patterns, handler, **made)
+        else:
+            subscription = Subscription(*patterns[0].named, handler, **made)
+        if subscription.parks and any(each.parks and each.name == subscription.name for each in self.subscriptions):
+            raise ConfigurationError(
+                f"two subscriptions with on_error='park' are called {subscription.name!r}: parked events are kept by "
+                "the subscription's name, so give each its own with name="
+            )
+        return subscription
+
+    def _iterated(self, table: str, options: Options) -> Subscription:
+        """A subscription whose events the user's own loop takes."""
+        for name in ("retries", "backoff", "on_error"):
+            if name in options:
+                raise ConfigurationError(f"{name} is for handlers: in an iteration, what raises is your own loop")
+        wanted: Options = {"queue": _ITERATION_QUEUE, "name": f"events of {table}", **options}
+        subscription = self._subscription(table, _no_handler, wanted)
+        if subscription.lane is None:
+            raise ConfigurationError("queue is the number of events that may wait for the iteration: give one")
+        subscription.lane.driver = Driver.USER
+        return subscription
+
+    def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
+        if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
+            raise ConfigurationError(f"cache of {table}: ttl is above 0 seconds and maxsize at least 1")
+        if by is not None and not by:
+            raise ConfigurationError(f"cache of {table}: by is a column or several; leave it out for the whole table")
+        cache = Cache(table, self._loader, ttl, maxsize, columns_of(by), patience)
+        schema, name = table_name(table)
+        self._add(
+            Subscription(schema, name, cache.receive, first=True, on_close=self._subscription_closed),
+            cache,
+        )
+        return cache
+
+    def _listener(self, prefixes: Sequence[str], handler: Handler, options: Options) -> Listener:
+        """A subscription to messages as the user asks for it."""
+        if not callable(handler):
+            raise ConfigurationError(f"the handler of messages is {handler!r}, which cannot be called")
+        if self._require_subject:
+            raise ConfigurationError("messages have no subject, and this consumer has require_subject: use another one")
+        return Listener(prefixes, handler, options, self._subscription_closed)
+
+    def _check_coroutine(self, handler: Callable[..., Any]) -> None:
+        if not self._takes_coroutines and iscoroutinefunction(handler):
+            raise ConfigurationError(f"{handler.__qualname__} is a coroutine function: use AsyncConsumer")
+
+
+def _check_named(tables: Sequence[object], decorator: str) -> None:
+    if not tables or callable(tables[0]):
+        raise ConfigurationError(f'write @consumer.{decorator}("wells"): the table has to be named')
+
+
+def _no_handler(event: object) -> None:
+    """The handler of an iteration, which is never called."""
