@@ -190,6 +190,8 @@ class Session:
             # Up to 17 the server stops where a publication did not exist. If it was made again, that is a gap.
             self._check_publications_soon()
             raise
+        if taken and self.stream is not None:
+            self.stream.standby.heard = True
         return taken
 
     @property
