@@ -87,7 +87,8 @@ def _query(connection: psycopg.Connection[Any], condition: str) -> Any:
     if version >= 170000:
         invalidation = "invalidation_reason"
     elif version >= 160000:
-        invalidation = "CASE WHEN conflicting THEN 'conflict' END"
+        # It is set for lost WAL, too, and then there is no restart_lsn.
+        invalidation = "CASE WHEN conflicting AND restart_lsn IS NOT NULL THEN 'conflict' END"
     return _SLOTS.format(failover=failover, invalidation=invalidation, condition=condition)
 
 

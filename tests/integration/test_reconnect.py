@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import psycopg
@@ -115,3 +116,14 @@ def test_a_stop_while_the_connection_is_lost_repeats_nothing(kind: str, database
     with Running(kind, database) as running:
         running.caught_up(db)
         assert running.events == []
+
+
+def test_a_consumer_without_changes_keeps_its_connection(kind: str) -> None:
+    """The server answers when it is asked, and is heard: twice the time after which it would count as silent."""
+    with Sandbox(settings={"wal_sender_timeout": "1s"}) as server, psycopg.connect(server.dsn, autocommit=True) as db:
+        db.execute(SETUP)
+        db.execute("CREATE TABLE wells (id int PRIMARY KEY); CREATE PUBLICATION wells FOR TABLE wells")
+        with Running(kind, server.dsn) as running:
+            running.caught_up(db)
+            time.sleep(5)
+            assert running.consumer.health().reconnects == 0
