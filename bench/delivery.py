@@ -35,7 +35,7 @@ MODES: dict[str, dict[str, Any]] = {
     "queue_batch": {"queue": QUEUE, "batch": 500},
     "transaction": {"transaction": True},
 }
-TARGETS: dict[str, contest.Target] = {"batch_ratio": contest.Target(0.8)}
+TARGETS = {"batch_ratio": contest.Target(0.5), "waiting_batch_ratio": contest.Target(3)}
 
 
 class Counted:

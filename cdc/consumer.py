@@ -178,6 +178,7 @@ class Consumer(Subscribing):
         """Start, for an iteration, unless it runs or has ended."""
         if self._is_inside:
             raise ConfigurationError("an iteration inside a handler would wait for itself")
+        self._check_process()
         with self._starting:
             if self._thread is None and self._ident is None and not self._is_ending:
                 self.start()

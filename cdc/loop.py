@@ -118,6 +118,7 @@ class Loop:
 
     def _again(self, error: ConnectionFailed) -> Steps:
         """The connection was lost. What is there need not wait until there is another."""
+        self.link.set_status(Status.CONNECTING)
         yield from self.lanes.hurry()
         yield from self.link.again(error)
 

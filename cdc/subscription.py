@@ -53,7 +53,7 @@ class Subscription:
         lane: where its events wait; None when the handler is called at once, event by event.
         filter: the filter's text, or None.
         subject: as whom it looks; None is trusted and sees everything.
-        delivered: number of events handed to the handler.
+        delivered: number of events handed out, to the handler or to the lane before it.
         undecided: number of changes that could not be judged and were withheld.
         denied: why nothing is visible at the moment, or None.
         refused: why this subject cannot have it at all, though it was not asked for by its name; or None.
@@ -141,7 +141,7 @@ class Subscription:
 
     @property
     def previous(self) -> Position | None:
-        """Position of the event delivered last; None before the first."""
+        """Position of the event handed out last; None before the first."""
         if self._last is None:
             return None
         transaction, ordinal = self._last
