@@ -232,3 +232,13 @@ def test_the_daemon_parks_and_tries_again(
         finally:
             daemon.terminate()
             daemon.wait(30)
+
+
+def test_drop_everything_leaves_what_was_never_handled(
+    database: str, db: psycopg.Connection, command: Command, lot: list[str]
+) -> None:
+    words = [sys.executable, "-m", "cdc", "drop", "--everything"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "warning: cdc.parked stays: 3 events in it were never handled." in done.stderr
+    assert len(command("list")[1].splitlines()) == len(lot)
