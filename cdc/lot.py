@@ -180,7 +180,7 @@ class Lot:
 
     def records(self, dsn: str) -> list[Parked]:
         """Everything that is parked of the slot, the oldest first."""
-        with connect(dsn) as connection, self._mutex:
+        with connect(dsn) as connection:
             self._known_slot()
             return self._all(connection)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -81,26 +81,33 @@ class Kept:
         """By what `mark_of` tells of the event."""
         self._rows: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
         """By table, then by row: ids and positions."""
+        self._events: dict[str, Parked] = {}
+        """Without their payloads' rows, which may be large."""
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def add(self, parked: Parked) -> None:
         """Keep one more."""
+        known = {name: parked.payload.get(name) for name in ("mark", "rows")}
+        self._events[parked.id] = replace(parked, payload=known)
         self._ids[parked.payload["mark"]] = parked.id
         if parked.schema is None or parked.table is None or parked.position is None:
             return
         rows = self._rows.setdefault((parked.schema, parked.table), {})
-        for name in parked.payload.get("rows", ()):
+        for name in known["rows"] or ():
             rows.setdefault(name, {})[parked.id] = parked.position
 
     def discard(self, gone: Collection[str]) -> None:
         """Forget these ids."""
-        self._ids = {mark: id for mark, id in self._ids.items() if id not in gone}
-        for rows in self._rows.values():
-            for ids in rows.values():
-                for id in gone:
-                    ids.pop(id, None)
+        for parked in [self._events.pop(id) for id in gone if id in self._events]:
+            del self._ids[parked.payload["mark"]]
+            rows = self._rows.get((str(parked.schema), str(parked.table)), {})
+            for name in parked.payload["rows"] or ():
+                ids = rows.get(name, {})
+                ids.pop(parked.id, None)
+                if not ids:
+                    rows.pop(name, None)
 
     def itself(self, event: object) -> str | None:
         """The id of this very event, when it is parked."""
@@ -108,7 +115,7 @@ class Kept:
 
     def has(self, id: str) -> bool:
         """Whether the event of that id is among them."""
-        return id in self._ids.values()
+        return id in self._events
 
     def outdated(self, event: object) -> set[str]:
         """The ids of the parked events that are out of date once the handler has taken this one."""

@@ -1,7 +1,7 @@
 -- Undoes what cdc.made notes, the newest first; the schema cdc goes last, when these scripts made it.
 --
 -- What was there before setup stays: it is not noted. What others lean on by now stays too, with a warning: a role
--- that owns something, a table whose row-level security has got policies of others. Replication slots are not
+-- that owns something, a table whose row-level security has got policies of others, parked events. Replication slots are not
 -- touched (`cdc drop --everything` drops those of cdc.slots as well): a slot that stays keeps WAL for ever.
 --
 -- Settings: none.
@@ -12,6 +12,7 @@ DECLARE
     stranger text;
     item record;
     notes record;
+    parked bigint;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF to_regclass('cdc.made') IS NULL THEN
@@ -46,6 +47,14 @@ BEGIN
            AND EXISTS (SELECT FROM pg_policy WHERE polrelid = to_regclass(item.name)) THEN
             RAISE WARNING 'row-level security of % stays: policies that setup did not make need it', item.name;
             CONTINUE;
+        END IF;
+        IF item.name = 'cdc.parked' AND item.kind = 'table' AND to_regclass('cdc.parked') IS NOT NULL THEN
+            EXECUTE 'SELECT count(*) FROM cdc.parked' INTO parked;
+            IF parked > 0 THEN
+                RAISE WARNING 'cdc.parked stays: % events in it were never handled', parked
+                    USING HINT = 'See `cdc parked list`. To do without them: DROP TABLE cdc.parked;';
+                CONTINUE;
+            END IF;
         END IF;
         BEGIN
             EXECUTE item.undo;

@@ -27,6 +27,8 @@ from cdc.slot_row import find_slot
 __all__ = ["parked"]
 
 _LOOK = 0.2
+_PATIENCE = 3.0
+"""Seconds without a consumer after which none is expected; it may be connecting again."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -252,7 +254,7 @@ def _line(each: Parked) -> str:
 
 def _follow(place: _Place, asked: dict[str, Parked], wait: float) -> None:
     """Say what becomes of the requests. Raises CdcError when an attempt failed."""
-    deadline = time.monotonic() + wait
+    deadline, unserved_since = time.monotonic() + wait, None
     failed = []
     while asked:
         left = {each.id: each for each in place.load()}
@@ -265,7 +267,12 @@ def _follow(place: _Place, asked: dict[str, Parked], wait: float) -> None:
                 click.echo(f"{id} was taken")
             else:
                 failed.append(f"{id} ({_why(before, after)})")
-        if not asked or time.monotonic() >= deadline or not _any_served(place, asked.values()):
+        if _any_served(place, asked.values()):
+            unserved_since = None
+        elif unserved_since is None:
+            unserved_since = time.monotonic()
+        over = unserved_since is not None and time.monotonic() - unserved_since > _PATIENCE
+        if not asked or over or time.monotonic() >= deadline:
             break
         time.sleep(_LOOK)
     for each in asked.values():

@@ -73,10 +73,10 @@ def test_list(command: Command, lot: list[str]) -> None:
 def test_a_running_consumer_takes_it_again(kind: str, command: Command, lot: list[str], database: str) -> None:
     picky = Picky(3)
     with parking(kind, database, picky) as it:
-        code, output, errors = command("retry", lot[1])
+        code, output, errors = command("retry", lot[1], "--wait", "40")
         assert (code, output, errors) == (0, f"{lot[1]} was taken\n", "")
         assert picky.keys == [2]
-        code, output, errors = command("retry", "--all")
+        code, output, errors = command("retry", "--all", "--wait", "40")
         assert code == 1
         assert output == f"{lot[0]} was taken\n"
         assert errors == f"cdc: not taken, and still parked: {lot[2]} (ValueError: no room)\n"
@@ -114,11 +114,11 @@ def test_what_is_out_of_date_is_refused_unless_forced(
         code, output, errors = command("retry", first)
         assert (code, output) == (1, "")
         assert errors.startswith(f"cdc: parked event {first} is out of date: a later change of its row was delivered")
-        code, output, _ = command("retry", "--table", "wells")
+        code, output, _ = command("retry", "--table", "wells", "--wait", "40")
         assert code == 0
         assert f"{first} is out of date and stays" in output
         assert picky.keys == [2, 3]
-        code, output, _ = command("retry", first, "--force")
+        code, output, _ = command("retry", first, "--force", "--wait", "40")
         assert (code, output) == (0, f"{first} was taken\n")
         assert picky.keys == [2, 3, 1]
     assert command("list")[1] == "Nothing is parked.\n"
@@ -232,3 +232,13 @@ def test_the_daemon_parks_and_tries_again(
         finally:
             daemon.terminate()
             daemon.wait(30)
+
+
+def test_drop_everything_leaves_what_was_never_handled(
+    database: str, db: psycopg.Connection, command: Command, lot: list[str]
+) -> None:
+    words = [sys.executable, "-m", "cdc", "drop", "--everything"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "warning: cdc.parked stays: 3 events in it were never handled." in done.stderr
+    assert len(command("list")[1].splitlines()) == len(lot)

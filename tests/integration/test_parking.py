@@ -391,20 +391,23 @@ def test_without_a_table_the_file_does_it_all(kind: str, database: str, db: psyc
     assert picky.keys == [4, 1, 2]
 
 
-def test_a_role_without_the_right_parks_in_the_file(
-    kind: str, database: str, db: psycopg.Connection, state_home: Path
+@pytest.mark.parametrize("reads_only", [False, True], ids=["no right", "reads only"])
+def test_a_role_that_cannot_write_the_table_parks_in_the_file(
+    kind: str, database: str, db: psycopg.Connection, state_home: Path, tmp_path: Path, reads_only: bool
 ) -> None:
     db.execute("DROP ROLE IF EXISTS parking_none; CREATE ROLE parking_none LOGIN REPLICATION PASSWORD 'p'")
-    db.execute("GRANT USAGE ON SCHEMA cdc TO parking_none; GRANT ALL ON cdc.slots TO parking_none")
-    db.execute("GRANT SELECT ON wells TO parking_none")
+    db.execute("GRANT USAGE ON SCHEMA cdc TO parking_none; GRANT SELECT ON wells TO parking_none")
+    if reads_only:  # As on a standby.
+        db.execute("GRANT ALL ON cdc.parked TO parking_none")
+        db.execute("ALTER ROLE parking_none SET default_transaction_read_only = on")
     dsn = psycopg.conninfo.make_conninfo(database, user="parking_none", password="p")
     try:
-        with parking(kind, dsn, Picky(1)) as it:
+        with parking(kind, dsn, Picky(1), state=tmp_path / "position") as it:
             db.execute("INSERT INTO wells VALUES (1), (2)")
             it.caught_up(db)
-            assert any("role may not use cdc.parked" in reason for reason in it.consumer.health().reasons)
-            assert len(parked(it)) == 1
-        assert state_home.exists()
+            why = "this server only reads" if reads_only else "role may not use cdc.parked"
+            assert any(why in reason and str(state_home) in reason for reason in it.consumer.health().reasons)
+            assert [each.key for each in parked(it)] == [1]
     finally:
         db.execute("DROP OWNED BY parking_none; DROP ROLE parking_none")
 
