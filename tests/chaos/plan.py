@@ -78,11 +78,11 @@ FAULTS = {
     "drop-slot": Fault("the slot is dropped", ("drop-slot",), gap=True, most=1, options={"on_gap": "deliver"}),
     "terminate-walsender": Fault("pg_terminate_backend of the walsender", ("terminate-walsender",), most=3),
     "drop-publication": Fault(
-        "the publication is dropped, and made again later", ("drop-publication",), ends="ConfigurationError",
+        "the publication is dropped, and made again later", ("drop-publication",), ends="ConfigurationError|SubscriptionError",
         gap=True, most=1, options={"on_gap": "deliver"},
     ),
     "swap-publication": Fault(
-        "the publication is dropped, and made again at once", ("swap-publication",), ends="ConfigurationError",
+        "the publication is dropped, and made again at once", ("swap-publication",), ends="ConfigurationError|SubscriptionError",
         gap=True, most=1, options={"on_gap": "deliver"},
         awaits="PostgreSQL 18 does not say that changes are missing, and cdc does not look for it",
     ),

@@ -32,7 +32,8 @@ PUBLISH: LiteralString = "CREATE PUBLICATION chaos FOR TABLE wells, pipes, marks
 _PATIENCE = 40.0
 """Seconds that a session tries to settle what it has in doubt at the end."""
 _BACKLOG = 2000
-"""Changes that may wait for the consumer."""
+"""Changes that may wait for the consumer before the sessions slow down."""
+_REST = 0.5
 _SESSION = "-c lock_timeout=300ms -c statement_timeout=10s -c application_name=chaos-writer"
 _OWN = "session = %(session)s"
 _KEYS = {"wells": "to_jsonb(id)", "pipes": "jsonb_build_array(session, number)", "marks": "to_jsonb(id)"}
@@ -124,9 +125,7 @@ class _Session:
 
     def _work(self) -> None:
         self._settle()
-        while not self._stopping.wait(self._chance.uniform(0.1, 1) * self._pause):
-            if self._ledger.backlog > _BACKLOG:
-                continue  # The consumer is down or slow: on a slow machine a round would never end.
+        while not self._stopping.wait(self._chance.uniform(0.1, 1) * self._breath):
             end = self._chance.choices(
                 (Outcome.COMMITTED, Outcome.ROLLED_BACK, Outcome.PREPARED), (88, 7, 5 if self.number == 1 else 0)
             )[0]
@@ -136,6 +135,11 @@ class _Session:
             for entry in self._ledger.of(self.number, Outcome.PREPARED):
                 if self._transactions >= entry.number + 3:
                     self._finish_prepared(entry)
+
+    @property
+    def _breath(self) -> float:
+        """Seconds between two transactions: many when the consumer is far behind, or a round would never end."""
+        return _REST if self._ledger.backlog > _BACKLOG else self._pause
 
     def _wind_up(self) -> None:
         self._settle()
