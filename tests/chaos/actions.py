@@ -77,6 +77,10 @@ def _stall(round: Round, injection: Injection) -> None:
 
 
 def _half_open(round: Round, injection: Injection) -> None:
+    """While it streams; or while it connects again."""
+    if injection.variant == 0:
+        round.proxy.cut()
+        time.sleep(injection.seconds / 6)
     round.proxy.lose_server()
 
 
