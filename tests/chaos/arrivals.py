@@ -7,7 +7,7 @@ position always means the same change; positions rise; each line says which one 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +61,12 @@ class Arrivals:
         repeated: changes that came again under the same position.
         explained: those of them that may.
         disordered: changes that came behind a later one.
+        parked: positions of changes that are kept aside.
         wrong: what else is not as it should be, in words.
     """
 
-    def __init__(self, lines: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, lines: Iterable[dict[str, Any]], parked: Collection[str] = ()) -> None:
+        self.parked = frozenset(parked)
         self.transactions: dict[_Place, Arrived] = {}
         self.holes: list[Hole] = []
         self.repeated = self.explained = self.disordered = 0
@@ -125,8 +127,10 @@ class Arrivals:
         self._last = position
 
     def _link(self, line: dict[str, Any]) -> None:
-        previous, self._linked[line["table"]] = self._linked[line["table"]], line["position"]
-        if line["previous"] != previous:
+        """What was parked was delivered, too."""
+        name = line.get("linked", line["table"])
+        previous, self._linked[name] = self._linked[name], line["position"]
+        if line["previous"] != previous and line["previous"] not in self.parked:
             self.wrong.append(f"{line['position']} names {line['previous']} as the one before, and that was {previous}")
 
     def _again(self, text: str, position: cdc.Position, content: Change) -> None:

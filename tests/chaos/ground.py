@@ -15,10 +15,10 @@ from typing import Self
 
 import psycopg
 
-from cdc.daemon.scripts import read_script
 from cdc.testing import Sandbox
 from tests.chaos.plan import SENDER_TIMEOUT
 from tests.chaos.writer import PUBLISH, SCHEMA
+from tests.harness import SETUP
 
 __all__ = ["Ground"]
 
@@ -53,7 +53,7 @@ class Ground:
         """The DSN of a new database with the tables, their publication and the schema cdc."""
         dsn = self.server.create_database()
         with psycopg.connect(dsn, autocommit=True) as connection:
-            for script in (read_script("01_schema.sql"), SCHEMA, PUBLISH):
+            for script in (SETUP, SCHEMA, PUBLISH):
                 connection.execute(script)
         return dsn
 

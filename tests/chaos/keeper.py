@@ -23,6 +23,8 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 _FAREWELL = 25.0
 """Seconds that the consumer may take to end in good order."""
 _REST = 0.1
+_OUTLIVED = {"retries", "on_error"}
+"""Terms with which a handler that raises does not end the consumer."""
 _ERROR = re.compile(r"^\w+(?:Error|Failed): .*", re.MULTILINE)
 
 
@@ -53,8 +55,11 @@ class Keeper:
     @property
     def has_trouble(self) -> bool:
         """Whether a trouble is still to come."""
-        at = self._troubles[self._lives - 1].get("sleep_at") if self._lives <= len(self._troubles) else None
-        return self._lives <= len(self._troubles) if at is None else self.lines() <= at
+        if self._lives > len(self._troubles):
+            return False
+        trouble = self._troubles[self._lives - 1]
+        at = trouble.get("sleep_at", trouble.get("raise_at") if _OUTLIVED & self._settings["terms"].keys() else None)
+        return at is None or self.lines() <= at + 1
 
     @property
     def lives(self) -> int:

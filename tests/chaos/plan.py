@@ -30,6 +30,7 @@ class Fault:
         gap: whether changes may be lost, of which somebody has to be told.
         most: the most injections, or the most lives with a trouble.
         options: the consumer's settings in rounds of this fault.
+        terms: the terms of the subscription in rounds of this fault; None: any of `_TERMS`.
         awaits: what is known not to work yet; such a fault is run only when it is named.
     """
 
@@ -40,6 +41,7 @@ class Fault:
     gap: bool = False
     most: int = 2
     options: Mapping[str, Any] = field(default_factory=dict)
+    terms: Mapping[str, Any] | None = None
     awaits: str | None = None
 
 
@@ -61,6 +63,19 @@ _MENDED = (
 )  # fmt: skip
 """What a consumer survives without losing anything."""
 
+_UNPUBLISHED = "ConfigurationError|SubscriptionError"
+
+_TERMS: tuple[Mapping[str, Any], ...] = (
+    {},
+    {},
+    {},
+    {"queue": 20},
+    {"batch": 10, "linger": 0.05},
+    {"queue": 100, "batch": 20, "linger": 0.05},
+    {"transaction": True},
+)
+"""How subscriptions are served: by a handler for each table; or by one handler for all of them, with these terms."""
+
 FAULTS = {
     "none": Fault("nothing happens"),
     "kill-consumer": Fault("kill -9 of the consumer, which is started again", ("kill-consumer",)),
@@ -74,15 +89,17 @@ FAULTS = {
     "ghost": Fault("the consumer's ends of the connections are gone, the server's are not", ("ghost",)),
     "slow-handler": Fault("a handler takes three times wal_sender_timeout", trouble=_sleeps, most=1),
     "failing-handler": Fault("a handler raises", trouble=_raises, ends="HandlerError"),
+    "retried-handler": Fault("a handler raises, and is called again", trouble=_raises, most=1, terms={"retries": 3}),
+    "parked-handler": Fault("a handler raises: parked", trouble=_raises, most=1, terms={"on_error": "park"}),
     "full-disk": Fault("the sink's file may not grow: a line is torn", trouble=_fills, ends="HandlerError|CdcError"),
     "drop-slot": Fault("the slot is dropped", ("drop-slot",), gap=True, most=1, options={"on_gap": "deliver"}),
     "terminate-walsender": Fault("pg_terminate_backend of the walsender", ("terminate-walsender",), most=3),
     "drop-publication": Fault(
-        "the publication is dropped, and made again later", ("drop-publication",), ends="ConfigurationError|SubscriptionError",
+        "the publication is dropped, and made again later", ("drop-publication",), ends=_UNPUBLISHED,
         gap=True, most=1, options={"on_gap": "deliver"},
     ),
     "swap-publication": Fault(
-        "the publication is dropped, and made again at once", ("swap-publication",), ends="ConfigurationError|SubscriptionError",
+        "the publication is dropped, and made again at once", ("swap-publication",), ends=_UNPUBLISHED,
         gap=True, most=1, options={"on_gap": "deliver"},
         awaits="PostgreSQL 18 does not say that changes are missing, and cdc does not look for it",
     ),
@@ -119,6 +136,7 @@ class Plan:
         fsync: whether the sink waits for the disk.
         state_file: whether the position is kept in a file, not in the database.
         options: the consumer's other settings, as far as the server's version has them.
+        terms: those of the one subscription to all tables; empty: each table has a subscription of its own.
         lives: the troubles of the consumer's first lives.
         injections: what is done from outside, in order.
     """
@@ -129,6 +147,7 @@ class Plan:
     fsync: bool
     state_file: bool
     options: Mapping[str, Any]
+    terms: Mapping[str, Any]
     lives: tuple[Mapping[str, Any], ...]
     injections: tuple[Injection, ...]
 
@@ -154,4 +173,5 @@ def draw(seed: int, fault: str) -> Plan:
         )
         for _ in range(times if kind.actions else 0)
     )
-    return Plan(seed, fault, asynchronous, fsync, state_file, options | {**kind.options}, lives, injections)
+    terms = chance.choice(_TERMS) if kind.terms is None else kind.terms
+    return Plan(seed, fault, asynchronous, fsync, state_file, options | {**kind.options}, terms, lives, injections)

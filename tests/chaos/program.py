@@ -32,18 +32,20 @@ class _Handler:
     Args:
         sink: where the lines go.
         trouble: `{"raise_at": n}`, `{"sleep_at": n, "seconds": s, "blocking": bool}` or nothing.
+        for_all: whether it is the one handler of all tables, whose events are linked with each other.
     """
 
-    def __init__(self, sink: Sink, trouble: dict[str, Any]) -> None:
+    def __init__(self, sink: Sink, trouble: dict[str, Any], for_all: bool) -> None:
         self._sink, self._trouble, self._taken = sink, trouble, 0
+        self._marks = {"linked": "all"} if for_all else {}
 
-    def take(self, event: cdc.Event) -> None:
+    def take(self, event: Any) -> None:
         """The handler of a `Consumer`."""
         if self._is_slow():
             time.sleep(self._trouble["seconds"])
         self._write(event)
 
-    async def take_async(self, event: cdc.Event) -> None:
+    async def take_async(self, event: Any) -> None:
         """The handler of an `AsyncConsumer`; it may block the event loop all the same."""
         if self._is_slow():
             if self._trouble["blocking"]:
@@ -56,10 +58,12 @@ class _Handler:
         self._taken += 1
         return self._taken == self._trouble.get("sleep_at")
 
-    def _write(self, event: cdc.Event) -> None:
+    def _write(self, given: Any) -> None:
+        """One event, a list of them or a transaction."""
         if self._taken == self._trouble.get("raise_at"):
             raise ValueError("the handler fails, as its plan says")
-        self._sink.write(**described(event))
+        for event in given if isinstance(given, list | cdc.CommittedTransaction) else [given]:
+            self._sink.write(**self._marks, **described(event))
 
 
 def main() -> int:
@@ -73,35 +77,35 @@ def main() -> int:
     if "room" in trouble:
         # Python ignores SIGXFSZ, so that a write beyond the limit is an OSError: the disk is full.
         resource.setrlimit(resource.RLIMIT_FSIZE, (sink.size + trouble["room"], resource.RLIM_INFINITY))
-    handler = _Handler(spoil(settings["defect"], sink), trouble)
+    handler = _Handler(spoil(settings["defect"], sink), trouble, bool(settings["terms"]))
     options = settings["options"] | {"backoff": cdc.Backoff(first=0.05, longest=0.2), "rights_interval": 0.3}
     try:
         if settings["asynchronous"]:
-            asyncio.run(_run_async(settings["dsn"], handler, options))
+            asyncio.run(_run_async(settings["dsn"], handler, options, settings["terms"]))
         else:
-            _run(settings["dsn"], handler, options)
+            _run(settings["dsn"], handler, options, settings["terms"])
     except cdc.CdcError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
 
 
-def _run(dsn: str, handler: _Handler, options: dict[str, Any]) -> None:
+def _run(dsn: str, handler: _Handler, options: dict[str, Any], terms: dict[str, Any]) -> None:
     consumer = cdc.Consumer(dsn, publication="chaos", slot="chaos", **options)
     signal.signal(signal.SIGTERM, lambda *_: consumer.stop())
-    for table in TABLES:
-        consumer.subscribe(table, handler.take)
+    for table in ["public.*"] if terms else TABLES:
+        consumer.subscribe(table, handler.take, **terms)
     consumer.run()
 
 
-async def _run_async(dsn: str, handler: _Handler, options: dict[str, Any]) -> None:
+async def _run_async(dsn: str, handler: _Handler, options: dict[str, Any], terms: dict[str, Any]) -> None:
     consumer = cdc.AsyncConsumer(dsn, publication="chaos", slot="chaos", **options)
     stopping: list[asyncio.Task[None]] = []
     asyncio.get_running_loop().add_signal_handler(
         signal.SIGTERM, lambda: stopping.append(asyncio.ensure_future(consumer.stop()))
     )
-    for table in TABLES:
-        await consumer.subscribe(table, handler.take_async)
+    for table in ["public.*"] if terms else TABLES:
+        await consumer.subscribe(table, handler.take_async, **terms)
     await consumer.run()
 
 

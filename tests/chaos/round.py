@@ -158,10 +158,12 @@ class Round:
         options["state"] = str(self.folder / "state.json") if self.plan.state_file else "database"
         through = psycopg.conninfo.make_conninfo(self.dsn, host="127.0.0.1", port=self.proxy.port)
         own = {"dsn": through, "options": options, "defect": self._defect}
-        return own | {"asynchronous": self.plan.asynchronous, "fsync": self.plan.fsync}
+        return own | {"asynchronous": self.plan.asynchronous, "fsync": self.plan.fsync, "terms": self.plan.terms}
 
     def _judge(self, writer: Writer) -> Verdict:
-        arrivals = Arrivals(self.keeper.read())
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            parked = [position for (position,) in connection.execute("SELECT position FROM cdc.parked").fetchall()]
+        arrivals = Arrivals(self.keeper.read(), parked)
         verdict = judge(writer.ledger, arrivals, self.windows)
         verdict.wrong += self.wrong + self.keeper.wrong
         for error in self.keeper.ended:
@@ -171,7 +173,9 @@ class Round:
             verdict.wrong.append("nobody was told that changes may be missing")
         if not self.fault.gap and arrivals.holes:
             verdict.wrong.append(f"told of a gap: {arrivals.holes[0].reason}")
-        if not arrivals.holes:
+        if bool(parked) is not (self.plan.fault == "parked-handler"):
+            verdict.wrong.append(f"{len(parked)} events are parked")
+        if not arrivals.holes and not parked:
             self._compare_rows(arrivals, verdict)
         return verdict
 

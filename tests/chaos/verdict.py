@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import cdc
 from tests.chaos.arrivals import Arrivals, Arrived
 from tests.chaos.ledger import Change, Entry, Ledger, Outcome
 
@@ -27,7 +28,7 @@ class Verdict:
     Attributes:
         changes: changes that were committed.
         missing: those that did not arrive and of which nobody was told.
-        told: those that did not arrive, at a place of which somebody was told.
+        told: those that did not arrive, at a place of which somebody was told, and those that were parked.
         disordered: changes that arrived out of order.
         duplicated: changes that arrived more than once.
         explained: those of them that may: again under the same position, at the beginning of a life.
@@ -112,7 +113,9 @@ def _miss(
     entry: Entry, arrived: Arrived | None, arrivals: Arrivals, windows: list[tuple[int, int]], verdict: Verdict
 ) -> None:
     """Count what is missing of a transaction, as told or as lost."""
-    lost = Counter[Change](entry.changes) - Counter(arrived.changes if arrived else ())
+    lost = (Counter[Change](entry.changes) - Counter(arrived.changes if arrived else ())).total()
+    parked = min(lost, _parked(entry, arrived, arrivals))
+    verdict.told, lost = verdict.told + parked, lost - parked
     earliest = arrived.place[1] if arrived else entry.before
     latest = arrived.place[1] if arrived else entry.after
     told = any(
@@ -121,9 +124,19 @@ def _miss(
     )
     taken = any((latest is None or latest >= begin) and entry.began <= end for begin, end in windows)
     if told or (taken and arrivals.holes):
-        verdict.told += lost.total()
+        verdict.told += lost
     else:
-        verdict.missing += lost.total()
+        verdict.missing += lost
+
+
+def _parked(entry: Entry, arrived: Arrived | None, arrivals: Arrivals) -> int:
+    """How many changes of a transaction are kept aside."""
+    places = [cdc.Position.parse(each) for each in arrivals.parked]
+    if arrived is not None:
+        return sum((each.epoch, int(each.commit_lsn)) == arrived.place for each in places)
+    return sum(
+        entry.before <= each.commit_lsn and (entry.after or each.commit_lsn + 1) > each.commit_lsn for each in places
+    )
 
 
 def _sessions(ledger: Ledger, found: dict[tuple[int, int], Arrived], verdict: Verdict) -> None:

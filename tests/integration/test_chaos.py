@@ -15,9 +15,11 @@ from tests.chaos.plan import Injection, draw
 from tests.chaos.round import Round
 from tests.chaos.verdict import Verdict
 
-KILLED = replace(draw(1, "kill-consumer"), asynchronous=False, injections=(Injection("kill-consumer", 300, 0.1, 1),))
+KILLED = replace(
+    draw(1, "kill-consumer"), asynchronous=False, terms={}, injections=(Injection("kill-consumer", 300, 0.1, 1),)
+)
 """The consumer is killed behind some lines."""
-CALM = replace(draw(1, "none"), asynchronous=False)
+CALM = replace(draw(1, "none"), asynchronous=False, terms={})
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def found(verdict: Verdict) -> dict[str, bool]:
 
 
 def test_a_gap_that_nobody_is_told_of_is_caught(ground: Ground, tmp_path: Path) -> None:
-    plan = draw(1, "drop-slot")
+    plan = replace(draw(1, "drop-slot"), terms={})
     verdict = Round(ground, plan, tmp_path / "sound").run()
     assert verdict.is_good, verdict
     verdict = Round(ground, plan, tmp_path / "round", "no-gap").run()
