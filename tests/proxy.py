@@ -25,6 +25,7 @@ class Proxy:
         self._unsent: dict[socket.socket, bytes] = {}
         self._orphans: list[socket.socket] = []
         self._mutex = threading.Lock()
+        self._answers_left: int | None = None
         self._closing = False
         self._refusing = False
         self._silent = False
@@ -75,19 +76,31 @@ class Proxy:
         """Every connection ends for the server; to the clients they look open, and silent."""
         self._halve(self._clients)
 
+    def lose_server_after(self, answers: int) -> None:
+        """Do so when the clients have got so many more answers of the server."""
+        self._answers_left = answers
+
+    @property
+    def is_about_to_lose(self) -> bool:
+        """Whether `lose_server_after` has not come to that yet."""
+        return self._answers_left is not None
+
     def lose_clients(self) -> None:
         """Every connection ends for the clients; to the server they look open, and silent."""
         self._halve(set(self._pairs) - self._clients)
 
     def _halve(self, kept: set[socket.socket]) -> None:
-        """Close what is not kept; what is kept is neither read nor closed until the next `cut`."""
         with self._mutex:
-            for one in kept & set(self._pairs):
-                other = self._pairs.pop(one)
-                del self._pairs[other]
-                self._forget(one, other)
-                other.close()
-                self._orphans.append(one)
+            self._halve_now(kept)
+
+    def _halve_now(self, kept: set[socket.socket]) -> None:
+        """Close what is not kept; what is kept is neither read nor closed until the next `cut`. The mutex is held."""
+        for one in kept & set(self._pairs):
+            other = self._pairs.pop(one)
+            del self._pairs[other]
+            self._forget(one, other)
+            other.close()
+            self._orphans.append(one)
 
     def _drop(self, one: socket.socket) -> None:
         for each in (one, self._pairs.pop(one, None)):
@@ -156,12 +169,21 @@ class Proxy:
                 data = each.recv(65536)
                 if not data:
                     self._drop(each)
+                elif self._is_last_answer(each):
+                    self._halve_now(set(self._clients))
                 else:
                     self._send(self._pairs[each], data)
         except BlockingIOError:
             pass
         except OSError:
             self._drop(each)
+
+    def _is_last_answer(self, each: socket.socket) -> bool:
+        """Whether it is time to lose the server, now that it has said something."""
+        if self._answers_left is None or each in self._clients:
+            return False
+        self._answers_left = self._answers_left - 1 if self._answers_left > 0 else None
+        return self._answers_left is None
 
     def _send(self, each: socket.socket, data: bytes) -> None:
         """Send what fits; the rest waits."""

@@ -77,11 +77,14 @@ def _stall(round: Round, injection: Injection) -> None:
 
 
 def _half_open(round: Round, injection: Injection) -> None:
-    """While it streams; or while it connects again."""
-    if injection.variant == 0:
-        round.proxy.cut()
-        time.sleep(injection.seconds / 6)
     round.proxy.lose_server()
+
+
+def _silent_opening(round: Round, injection: Injection) -> None:
+    """The consumer connects again, and what it asks first is not answered any more."""
+    round.proxy.lose_server_after(answers := int(injection.seconds * 15))
+    round.proxy.cut()
+    round.wait(lambda: not round.proxy.is_about_to_lose, f"{answers} answers")
 
 
 def _ghost(round: Round, injection: Injection) -> None:
@@ -164,6 +167,7 @@ ACTIONS: dict[str, Callable[[Round, Injection], None]] = {
     "cut": _cut,
     "stall": _stall,
     "half-open": _half_open,
+    "silent-opening": _silent_opening,
     "ghost": _ghost,
     "terminate-walsender": _terminate_walsender,
     "drop-slot": _drop_slot,

@@ -86,6 +86,10 @@ FAULTS = {
     "cut": Fault("every TCP connection of the consumer ends", ("cut",), most=3),
     "stall": Fault("the network carries nothing for a while, and goes on", ("stall",)),
     "half-open": Fault("the server's ends of the connections are gone, the consumer's are not", ("half-open",), most=1),
+    "silent-opening": Fault(
+        "the server's ends are gone while the consumer connects again", ("silent-opening",), most=1,
+        awaits="a question that is asked while the session is opened waits for its answer for ever",
+    ),
     "ghost": Fault("the consumer's ends of the connections are gone, the server's are not", ("ghost",)),
     "slow-handler": Fault("a handler takes three times wal_sender_timeout", trouble=_sleeps, most=1),
     "failing-handler": Fault("a handler raises", trouble=_raises, ends="HandlerError"),
