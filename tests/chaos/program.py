@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ class _Handler:
 
 def main() -> int:
     """Run the consumer that the settings describe; the exit code."""
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     settings = json.loads(Path(sys.argv[1]).read_text())
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
@@ -88,6 +90,13 @@ def main() -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
+
+
+def _follow(parent: int) -> None:
+    """End with the process that started this one, however that ends."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _run(dsn: str, handler: _Handler, options: dict[str, Any], terms: dict[str, Any]) -> None:
