@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SECONDS ?= 15
 VERSIONS ?= 14 15 16 17 18
+SEED ?= 1
 
-.PHONY: setup demo test matrix check bench record fuzz clean
+.PHONY: setup demo test matrix chaos check bench record fuzz clean
 
 setup: $(STAMP)
 
@@ -31,12 +32,17 @@ test: $(STAMP)
 matrix: $(STAMP)
 	@$(BIN)/python -m tests.matrix $(VERSIONS)
 
+# Kills, cuts, full disks and the like under load, ROUNDS of each; SEED=1001 for other ones.
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),5) --seed $(SEED)
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tests/wheel.py
 	$(BIN)/python -m tests.matrix $(VERSIONS)
+	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),5) --seed $(SEED)
 
 bench: $(STAMP)
 	$(BIN)/python bench/run.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
@@ -51,4 +57,4 @@ fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz $(SECONDS)
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .pytest_tmp .matrix .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build .pytest_cache .pytest_tmp .matrix .chaos .mypy_cache .ruff_cache .hypothesis

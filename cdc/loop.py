@@ -259,7 +259,8 @@ class Loop:
     def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
         newcomers = self._dispatcher.newcomers(message.schema, message.table)
         roles = self._dispatcher.roles(message.schema, message.table)
-        relation = yield Call(session.relation, (message, roles))
+        with session.busy():
+            relation = yield Call(session.relation, (message, roles))
         stream.define(relation)
         if newcomers:
             yield Call(session.join, (newcomers, relation))

@@ -127,3 +127,30 @@ def test_a_consumer_without_changes_keeps_its_connection(kind: str) -> None:
             running.caught_up(db)
             time.sleep(5)
             assert running.consumer.health().reconnects == 0
+
+
+def test_a_server_that_falls_silent_while_it_is_asked_about_a_table(kind: str) -> None:
+    """The table is announced, its network is gone, and the connection still looks open."""
+    with Sandbox(settings={"wal_sender_timeout": "1s"}) as server, psycopg.connect(server.dsn, autocommit=True) as db:
+        db.execute(SETUP)
+        db.execute("CREATE TABLE wells (id int PRIMARY KEY); CREATE TABLE pipes (id int PRIMARY KEY)")
+        db.execute("CREATE PUBLICATION wells FOR TABLE wells, pipes")
+        with Proxy(server.port) as proxy:
+
+            def lose(event: cdc.Event) -> None:
+                if event.key == 1:
+                    time.sleep(0.05)  # The rest of the transaction is on its way.
+                    proxy.lose_server()
+
+            def prepare(running: Running) -> None:
+                running.on("wells", lose)
+                running.on("pipes", running.events.append)
+
+            with Running(kind, through(proxy, server.dsn), prepare) as running:
+                # The position is saved here, and not again within a second: nothing else asks the server meanwhile.
+                db.execute("INSERT INTO wells VALUES (0)")
+                running.caught_up(db)
+                db.execute("INSERT INTO wells VALUES (1); INSERT INTO pipes VALUES (2)")
+                running.caught_up(db)
+                assert running.consumer.health().reconnects == 1
+            assert [event.key for event in running.events] == [2]
