@@ -35,7 +35,7 @@ from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide
 from cdc.subscription import Subscription
-from cdc.values import Types
+from cdc.values import TypeInfo, Types
 from cdc.view import View
 
 __all__ = ["Admission"]
@@ -75,7 +75,7 @@ class Admission:
         self._silent: set[Subscription] = set()
         """Those of them who cannot have one on the table as it was when the stream was there."""
         self._streams = False
-        read_publications(connection, self._names)
+        self._check_publications()
 
     def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
@@ -108,6 +108,12 @@ class Admission:
             with suppress(SubscriptionError):
                 self._load_rights(message.oid, role)
         return self._describe(message)
+
+    def asked(self, relation: Relation) -> tuple[int | None, tuple[TypeInfo, ...], frozenset[str]]:
+        """What the catalog was asked for a relation: who has its name, its types, and its odd collations."""
+        oid = self._tables.get((relation.schema, relation.table))
+        types = self._types.known(column.type_oid for column in relation.columns)
+        return oid, types, self._nondeterministic.get(relation.oid, frozenset())
 
     def view(self, subscription: Subscription, relation: Relation) -> View:
         """What the subscription sees of the relation, by what is known already.
@@ -190,6 +196,10 @@ class Admission:
         if oid != subscription._oid:
             subscription._oid = oid
             cache.invalidate()
+
+    def _check_publications(self) -> None:
+        """Raise ConfigurationError for a publication that does not exist."""
+        read_publications(self._connection, self._names)
 
     def _published(self, subscription: Subscription, for_cache: bool) -> Relation:
         """The relation as it would be sent now. Raises SubscriptionError when it is not published."""

@@ -26,6 +26,7 @@ from cdc.loop import Loop
 from cdc.lsn import Lsn
 from cdc.options import Options
 from cdc.reconnect import Backoff
+from cdc.recorder import Recorder
 from cdc.rls import Subject
 from cdc.session import Target
 from cdc.state import open_state
@@ -106,7 +107,9 @@ class Consuming:
         """Whether the consumer is well, and if not, why. Never waits."""
         loop, session = self._loop, self._loop.session
         standby = session.stream.standby if session is not None and session.stream is not None else None
-        problems = () if loop.problem is None else (loop.problem,)
+        recorder = loop.recorder
+        unrecorded = None if recorder is None else recorder.problem
+        problems = tuple(each for each in (loop.problem, unrecorded) if each is not None)
         colour, reasons = verdict_of(loop.status, loop.attempts, problems)
         return Health(
             colour=colour,
@@ -137,6 +140,31 @@ class Consuming:
         if self._loop.session is not None:
             raise ConfigurationError(f"register_type({name!r}): register types before the consumer is opened")
         self._decoders[name] = decode
+
+    def record(self, path: str | Path) -> Recorder:
+        """Keep the frames that arrive, with their times, in a file, until the result is closed or the consumer is.
+
+        `cdc replay` and `cdc.testing.replay` make the same events of them without a server. Whoever can read the file
+        can read the data. It may be called before the consumer is opened; while it runs, recording begins at the next
+        moment at which no transaction is open.
+
+        Args:
+            path: the file; what another `record` left there is continued.
+
+        Raises ConfigurationError when it cannot be written, is something else, or this consumer is recorded already.
+        """
+        self._check_process()
+        if self._loop.status is Status.STOPPED:
+            raise ConfigurationError("this consumer was stopped: nothing arrives that could be recorded")
+        former = self._loop.recorder
+        if former is not None and former.is_open:
+            raise ConfigurationError(f"this consumer is recorded to {former.path} already: close that recording first")
+        self._loop.recorder = recorder = Recorder(path, self._recorded)
+        return recorder
+
+    def _recorded(self, recorder: Recorder) -> None:
+        if self._loop.recorder is recorder:
+            self._loop.recorder = None
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
@@ -245,6 +273,8 @@ class Consuming:
     def _close(self) -> None:
         """Give back every connection; for a consumer whose loop is over or never ran. It cannot be used again."""
         self._loop.status = Status.STOPPED
+        if (recorder := self._loop.recorder) is not None:
+            recorder.end(self._loop.progress, is_stopped=True)
         if self._loop.session is not None:
             self._loop.session.close()
         self._loader.close()

@@ -29,6 +29,7 @@ from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
+from cdc.recorder import Recorder
 from cdc.session import Session, Target
 from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
@@ -57,6 +58,7 @@ class Loop:
         reconnects: how often the connection was lost.
         attempts: failed attempts to connect since then.
         problem: why it is not connected, or None.
+        recorder: keeps what arrives in a file, when somebody asked for that.
     """
 
     def __init__(self, target: Target, dispatcher: Dispatcher, backoff: Backoff, rights_interval: float) -> None:
@@ -67,6 +69,7 @@ class Loop:
         self.reconnects = 0
         self.attempts = 0
         self.problem: str | None = None
+        self.recorder: Recorder | None = None
         self.is_stopping = False
         self._target = target
         self._dispatcher = dispatcher
@@ -147,6 +150,8 @@ class Loop:
         """Begin to stream behind what was finished in this process, else behind what was saved."""
         finished = self.progress.position(session.saved.epoch)
         stream, interval = session.start(finished or session.saved.position)
+        if (recorder := self.recorder) is not None:
+            recorder.begin(session, stream)
         self._house.unseen |= session.invisible()
         self._stop_ticker()
         self._ticker = Ticker(session.tick, min(interval / 2, 1.0))
@@ -165,6 +170,8 @@ class Loop:
             yield Call(self._house.save, (session, stream))
         while not self.is_stopping:
             frames = session.frames(_BATCH)
+            if (recorder := self.recorder) is not None:
+                yield Call(recorder.keep, (session, stream, frames))
             yield from self._take(session, stream, frames)
             yield from self._keep_house(session, stream)
             if frames:
@@ -259,6 +266,8 @@ class Loop:
     def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
         roles = self._dispatcher.roles(message.schema, message.table)
         relation = yield Call(session.relation, (message, roles))
+        if (recorder := self.recorder) is not None:
+            recorder.told(session, relation)
         stream.define(relation)
         if relation.schema != "cdc":
             self._dispatcher.define(relation, session.admission.view)
@@ -313,6 +322,8 @@ class Loop:
     def _end(self) -> None:
         """Save what was finished, tell the server, close. A position that cannot be saved is only logged."""
         self._stop_ticker()
+        if (recorder := self.recorder) is not None:
+            recorder.end(self.progress, self.is_stopping)
         session = self.session
         if session is not None:
             if session.stream is not None and self.status in (Status.LIVE, Status.CATCHING_UP):

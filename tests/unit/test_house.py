@@ -53,6 +53,7 @@ POSTGRES = {
     "rights",
     "loader",
     "failures",
+    "recording",
 }
 LOOPS = {
     "admission",
@@ -65,6 +66,7 @@ LOOPS = {
     "consuming",
     "consumer",
     "async_cache",
+    "recorder",
 }
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
