@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import psycopg
 
@@ -116,10 +116,7 @@ class Recorder:
     def end(self, progress: Progress, is_stopped: bool) -> None:
         """The consumer is over: stopped, or failed."""
         with self._mutex:
-            session, finished = self._session, None
-            if is_stopped and self._untaken and session is not None:
-                finished = str(progress.position(session.saved.epoch) or "none")
-            self._end("the consumer was stopped" if is_stopped else "the consumer failed", finished)
+            self._end("the consumer was stopped" if is_stopped else "the consumer failed", is_stopped and progress)
             self._give_back()
 
     # The mutex is held.
@@ -165,10 +162,14 @@ class Recorder:
             relations=tuple(_told(session, relation) for relation in stream.relations.values()),
         )
 
-    def _end(self, reason: str, finished: str | None = None) -> None:
+    def _end(self, reason: str, progress: Progress | Literal[False] = False) -> None:
         session, self._session = self._session, None
-        if session is not None:
-            self._write(End(reason, self._in_conversation, finished))
+        if session is None:
+            return
+        received, finished = None, None
+        if progress and self._untaken and session.stream is not None:
+            received, finished = session.stream.standby.received_lsn, progress.position(session.saved.epoch)
+        self._write(End(reason, self._in_conversation, received, finished))
 
     def _write(self, record: Record) -> bool:
         """Append a record as a whole, or end the recording."""

@@ -8,10 +8,11 @@ crash has cut off is recognised.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from struct import Struct
+from struct import error as StructError
 from typing import IO, Any, TypeAlias
 from zlib import crc32
 
@@ -172,16 +173,36 @@ class End:
     Attributes:
         reason: why, in words.
         frames: number of frames of the conversation.
-        finished: the last change that was finished when the consumer was stopped in the midst of a batch; `"none"` when
-            that was before the first. None when all frames were handled, or the consumer failed.
+        received: LSN that the stream had reached when the consumer was stopped in the midst of a batch. None when all
+            frames were handled, or the consumer failed.
+        finished: the last change that was finished then, if any.
     """
 
     reason: str
     frames: int
-    finished: str | None = None
+    received: Lsn | None = None
+    finished: Position | None = None
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> End:
+        """From JSON."""
+        received = None if said["received"] is None else Lsn.parse(said["received"])
+        return cls(said["reason"], said["frames"], received, _position(said["finished"]))
+
+    def written(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        places = {"received": self.received, "finished": self.finished}
+        return asdict(self) | {name: None if place is None else str(place) for name, place in places.items()}
 
 
 Record: TypeAlias = "Conversation | Batch | Told | End"
+
+_KINDS: dict[type, bytes] = {Conversation: b"C", Told: b"R", End: b"E"}
+_READ: dict[int, Callable[[Mapping[str, Any]], Record]] = {
+    ord("C"): Conversation.read,
+    ord("R"): Told.read,
+    ord("E"): End.read,
+}
 
 
 def packed(record: Record) -> bytes:
@@ -189,9 +210,7 @@ def packed(record: Record) -> bytes:
     if isinstance(record, Batch):
         frames = b"".join(_LENGTH.pack(len(frame)) + frame for frame in record.frames)
         return _sealed(b"F", _BATCH.pack(record.number, record.at, len(record.frames)) + frames)
-    if isinstance(record, End):
-        return _sealed(b"E", _json(asdict(record)))
-    return _sealed(b"C" if isinstance(record, Conversation) else b"R", _json(record.written()))
+    return _sealed(_KINDS[type(record)], _json(record.written()))
 
 
 def _json(said: dict[str, Any]) -> bytes:
@@ -270,11 +289,8 @@ class Recording:
         try:
             if kind == ord("F"):
                 return _batch(payload)
-            said = json.loads(payload)
-            if kind == ord("C"):
-                return Conversation.read(said)
-            return Told.read(said) if kind == ord("R") else End(said["reason"], said["frames"], said["finished"])
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+            return _READ[kind](json.loads(payload))
+        except (ValueError, KeyError, TypeError, IndexError, StructError) as error:
             raise self._damaged(f"{type(error).__name__}: {error}") from None
 
     def _cut_off(self, file: IO[bytes]) -> None:

@@ -67,6 +67,7 @@ LOOPS = {
     "consumer",
     "async_cache",
     "recorder",
+    "replayed",
 }
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]

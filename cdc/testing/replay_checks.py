@@ -1,0 +1,187 @@
+"""Checks of a stream: order, links, nothing twice, nothing missing.
+
+Reads recordings. `check_stream` looks at events as a handler received them. `check_recording` looks at the frames with
+a decoder of its own, lets the consumer's code replay them, and compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from cdc.errors import CdcError, GapError
+from cdc.events import Event, Gap
+from cdc.lsn import Position
+from cdc.prepared import Prepared
+from cdc.recording import Batch, Conversation, End, Recording, Told
+from cdc.schema_change import SchemaChange
+from cdc.testing.replay_frames import FrameChecks
+from cdc.testing.replays import Replay
+
+__all__ = ["Checked", "StreamChecks", "check_recording", "check_stream"]
+
+_MOST = 100
+"""Problems that are told; one lost frame can make many."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a check has found.
+
+    Attributes:
+        events: events that were looked at.
+        again: events that came again because a consumer was started anew, which is allowed.
+        frames: frames that were looked at.
+        problems: what is wrong, in words; empty when nothing is.
+        notes: what is to be known, and not wrong.
+    """
+
+    events: int = 0
+    again: int = 0
+    frames: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def check_stream(events: Iterable[Event]) -> Checked:
+    """Look at the events of one subscription, in the order in which its handler received them.
+
+    Positions have to grow, `previous` has to name the event before, and nothing may be there twice. An event without
+    `previous` begins anew, as after a restart of the process: from there on, events may be there again.
+    """
+    checks = StreamChecks()
+    for event in events:
+        checks.see(event)
+    return checks.found
+
+
+def check_recording(path: str | Path) -> Checked:
+    """Look at a recorded stream: at its frames, at the events of all its tables, and whether these are those.
+
+    Raises ConfigurationError when the file cannot be read or is no recording.
+    """
+    recording = Recording(path)
+    frames = _check_frames(recording)
+    checks = StreamChecks()
+    found = checks.found
+    found.frames = frames.frames
+    tables = {(schema, table) for each in frames.conversations for schema, table, _ in each.tables if schema != "cdc"}
+    try:
+        _replay(path, tables, checks)
+    except GapError as error:
+        found.notes.append(f"the consumer was stopped by a gap: {error.gap.reason}")
+    except CdcError as error:
+        frames.problems.append(str(error))
+    if not frames.problems:
+        missing = frames.expected(tables) - checks.positions
+        frames.problems += [f"{each}: it is in the frames, and was not delivered" for each in sorted(missing, key=str)]
+    if recording.note is not None:
+        found.notes.append(recording.note)
+    found.problems = list(dict.fromkeys([*frames.problems, *found.problems]))[:_MOST]
+    return found
+
+
+def _check_frames(recording: Recording) -> FrameChecks:
+    checks = FrameChecks()
+    acts = {Conversation: checks.conversation, Batch: checks.batch, Told: checks.told, End: checks.end}
+    try:
+        for record in recording:
+            acts[type(record)](record)  # type: ignore[operator]
+    except CdcError as error:
+        checks.problems.append(str(error))
+    return checks
+
+
+def _replay(path: str | Path, tables: set[tuple[str, str]], checks: StreamChecks) -> None:
+    replay = Replay(path)
+    first = {(schema, table) for schema, table, _ in replay.first.tables}
+    for schema, table in sorted(tables & first):
+        name = f"{_quoted(schema)}.{_quoted(table)}"
+        replay.subscribe(name, partial(checks.see, subscription=name))
+    replay.run()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+class StreamChecks:
+    """Looks at events, one after the other, of any number of subscriptions.
+
+    Attributes:
+        found: what was found so far.
+        positions: the positions of all changes.
+    """
+
+    def __init__(self) -> None:
+        self.found = Checked()
+        self.positions: set[Position] = set()
+        self._chains: dict[str, _Chain] = {}
+
+    def see(self, event: Event, subscription: str = "") -> None:
+        """Look at the next event of a subscription."""
+        found = self.found
+        found.events += 1
+        if isinstance(event, Prepared):
+            return  # It stands beside the changes: it has neither a position nor a link.
+        chain = self._chains.setdefault(subscription, _Chain())
+        for problem in chain.see(event, found):
+            if len(found.problems) < _MOST:
+                found.problems.append(f"{event!r}: {problem}")
+        if not isinstance(event, Gap | SchemaChange):
+            self.positions.add(event.position)
+
+
+class _Chain:
+    """The events of one subscription."""
+
+    def __init__(self) -> None:
+        self._last: Position | None = None
+        self._before: Position | None = None
+        self._announced: Position | None = None
+        self._seen: set[Position] = set()
+        self._epochs: set[str] = set()
+        self._gap = False
+
+    def see(self, event: Event, found: Checked) -> Iterable[str]:
+        """What is wrong with the next event."""
+        assert not isinstance(event, Prepared)
+        if event.previous is None and self._last is not None:
+            self._begin_anew()
+        if event.previous != self._last:
+            yield f"it names {event.previous} as the event before, which is {self._last}"
+        if isinstance(event, Gap):
+            self._gap = True
+            return
+        yield from self._order(event.position)
+        if isinstance(event, SchemaChange):
+            self._announced = event.position
+            return
+        self._announced, self._gap = None, False
+        before = self._before
+        if before is not None and before.epoch == event.position.epoch and event.position <= before:
+            found.again += 1
+        self._last = event.position
+        self._seen.add(event.position)
+
+    def _begin_anew(self) -> None:
+        self._before, self._last, self._announced = self._last, None, None
+        self._seen.clear()
+
+    def _order(self, position: Position) -> Iterable[str]:
+        if position in self._seen:
+            yield "it was delivered before"
+            return
+        for place in (self._last, self._announced):
+            if place is not None and place.epoch != position.epoch:
+                if not self._gap:
+                    yield f"it is of another epoch than {place}, and no gap was told"
+            elif place is not None and position < place:
+                yield f"it is older than {place}, which came before"
