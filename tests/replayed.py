@@ -1,13 +1,21 @@
-"""Compares what was delivered live with what a replay of its recording delivers, bit for bit."""
+"""Compares what was delivered live with what a replay of its recording delivers; makes and damages recordings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cdc
+from cdc import Lsn, recording
+from cdc.holding import Committed, PreparedEnd
+from cdc.pgoutput import RelationMessage, describe
+from cdc.recording import MAGIC, Batch, End, Record, Recording, Told, packed
+from cdc.spool import MemoryOrFile
+from cdc.stream import Stream
 from cdc.testing import Replay, async_replay, replay
+from cdc.values import Types
 from tests.harness import Running
 
 
@@ -60,3 +68,63 @@ async def replayed_async(path: Path, table: str = "wells") -> list[Any]:
     again.on(table)(handle)
     await again.run()
     return events
+
+
+# Recordings that are made without a server, of frames that real servers sent.
+
+
+def made_of(frames: Iterable[bytes], streaming: str, path: Path) -> Path:
+    """A recording of these frames, each of them a batch of its own."""
+    talk = Stream("ep", Lsn(0), None, 10.0, MemoryOrFile(1 << 20))
+    records: list[Record] = []
+    named: dict[int, tuple[str, str]] = {}
+
+    def receive(frame: bytes) -> None:
+        item = talk.receive(frame)
+        if isinstance(item, RelationMessage):
+            key = tuple(column.name for column in item.columns if column.name == "id")
+            records.append(Told(replace(item, xid=None), key, item.oid, (), ()))
+            named[item.oid] = (item.schema, item.table)
+            talk.define(describe(item, Types(), key))
+        elif isinstance(item, Committed):
+            for held in talk.deliver(item):
+                for each in held:
+                    receive(each)
+        elif isinstance(item, PreparedEnd):
+            talk.told(item)
+
+    number = 0
+    for number, frame in enumerate(frames, 1):
+        records.append(Batch(number, number, (frame,)))
+        receive(frame)
+    tables = tuple((schema, table, oid) for oid, (schema, table) in named.items())
+    return written(path, [header(tables, streaming), *records, End("closed", number)])
+
+
+def header(tables: tuple[tuple[str, str, int], ...], streaming: str = "on") -> recording.Conversation:
+    """The header of such a recording."""
+    return recording.Conversation(
+        "run", 0, 180000, "1", 1, "ingest", False, True, "deliver", ("wells",), streaming, True, False, "ep", Lsn(0),
+        None, None, None, (), tables, (),
+    )  # fmt: skip
+
+
+def written(path: Path, records: Iterable[Record]) -> Path:
+    """A file of these records."""
+    path.write_bytes(MAGIC + b"".join(map(packed, records)))
+    return path
+
+
+def changed(path: Path, change: Callable[[list[Any]], None], renumber: bool = False) -> Path:
+    """Another recording, of which the list of records was changed; its frames may get numbers that fit again."""
+    records = list(Recording(path))
+    change(records)
+    if renumber:
+        number = 0
+        for index, record in enumerate(records):
+            if isinstance(record, Batch):
+                records[index] = replace(record, number=number + 1)
+                number += len(record.frames)
+            elif isinstance(record, End):
+                records[index] = replace(record, frames=number)
+    return written(path.with_name("changed"), records)

@@ -36,6 +36,7 @@ _COMMANDS = {
     "setup": _Entry("cdc.daemon.setup:setup", "Prepare a database: schema cdc, publication and, if asked, more."),
     "run": _Entry("cdc.daemon.run:run", "Run the daemon: changes to JSON lines and Python handlers."),
     "tail": _Entry("cdc.daemon.tail:tail", "Print the changes of a table as they come."),
+    "replay": _Entry("cdc.daemon.replay:replay", "Make the events of a recorded stream again, or check it."),
     "policies": _Entry("cdc.daemon.policies:policies", "Say of each policy whether cdc can decide it."),
     "drop": _Entry("cdc.daemon.drop:drop", "Remove a slot or, if asked, everything that setup made."),
 }

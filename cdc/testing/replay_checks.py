@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from cdc.errors import CdcError, GapError
+from cdc.errors import CdcError
 from cdc.events import Event, Gap
 from cdc.lsn import Position
 from cdc.prepared import Prepared
 from cdc.recording import Batch, Conversation, End, Recording, Told
+from cdc.relation import Relation
 from cdc.schema_change import SchemaChange
 from cdc.testing.replay_frames import FrameChecks
 from cdc.testing.replays import Replay
@@ -50,14 +51,20 @@ class Checked:
         return not self.problems
 
 
-def check_stream(events: Iterable[Event]) -> Checked:
+def check_stream(events: Iterable[Event], *, restarts: bool = False) -> Checked:
     """Look at the events of one subscription, in the order in which its handler received them.
 
-    Positions have to grow, `previous` has to name the event before, and nothing may be there twice. An event without
-    `previous` begins anew, as after a restart of the process: from there on, events may be there again.
+    Positions have to grow, `previous` has to name the event before, and nothing may be there twice.
+
+    Args:
+        events: what the handler received.
+        restarts: whether they are of several processes, one after the other. Then an event without `previous` begins
+            anew, and from there on events may be there again: a process that was killed could not say what it had.
     """
     checks = StreamChecks()
     for event in events:
+        if restarts and not isinstance(event, Prepared) and event.previous is None:
+            checks.begin_anew()
         checks.see(event)
     return checks.found
 
@@ -69,14 +76,13 @@ def check_recording(path: str | Path) -> Checked:
     """
     recording = Recording(path)
     frames = _check_frames(recording)
-    checks = StreamChecks()
+    checks = StreamChecks(whole=True)
     found = checks.found
     found.frames = frames.frames
-    tables = {(schema, table) for each in frames.conversations for schema, table, _ in each.tables if schema != "cdc"}
+    tables = {(schema, table) for each in frames.conversations[:1] for schema, table, _ in each.tables}
+    tables = {each for each in tables if each[0] != "cdc"}
     try:
         _replay(path, tables, checks)
-    except GapError as error:
-        found.notes.append(f"the consumer was stopped by a gap: {error.gap.reason}")
     except CdcError as error:
         frames.problems.append(str(error))
     if not frames.problems:
@@ -84,6 +90,7 @@ def check_recording(path: str | Path) -> Checked:
         frames.problems += [f"{each}: it is in the frames, and was not delivered" for each in sorted(missing, key=str)]
     if recording.note is not None:
         found.notes.append(recording.note)
+    found.notes = list(dict.fromkeys(found.notes))
     found.problems = list(dict.fromkeys([*frames.problems, *found.problems]))[:_MOST]
     return found
 
@@ -100,9 +107,8 @@ def _check_frames(recording: Recording) -> FrameChecks:
 
 
 def _replay(path: str | Path, tables: set[tuple[str, str]], checks: StreamChecks) -> None:
-    replay = Replay(path)
-    first = {(schema, table) for schema, table, _ in replay.first.tables}
-    for schema, table in sorted(tables & first):
+    replay = Replay(path, on_gap="deliver", on_run=checks.begin_anew)
+    for schema, table in sorted(tables):
         name = f"{_quoted(schema)}.{_quoted(table)}"
         replay.subscribe(name, partial(checks.see, subscription=name))
     replay.run()
@@ -115,15 +121,24 @@ def _quoted(name: str) -> str:
 class StreamChecks:
     """Looks at events, one after the other, of any number of subscriptions.
 
+    Args:
+        whole: whether the subscriptions named no operations, so that they are told of every SchemaChange.
+
     Attributes:
         found: what was found so far.
         positions: the positions of all changes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bool = False) -> None:
         self.found = Checked()
+        self._whole = whole
         self.positions: set[Position] = set()
         self._chains: dict[str, _Chain] = {}
+
+    def begin_anew(self) -> None:
+        """What follows is another process's: it may have to see again what this one had."""
+        for chain in self._chains.values():
+            chain.begin_anew()
 
     def see(self, event: Event, subscription: str = "") -> None:
         """Look at the next event of a subscription."""
@@ -131,7 +146,7 @@ class StreamChecks:
         found.events += 1
         if isinstance(event, Prepared):
             return  # It stands beside the changes: it has neither a position nor a link.
-        chain = self._chains.setdefault(subscription, _Chain())
+        chain = self._chains.setdefault(subscription, _Chain(self._whole))
         for problem in chain.see(event, found):
             if len(found.problems) < _MOST:
                 found.problems.append(f"{event!r}: {problem}")
@@ -142,28 +157,34 @@ class StreamChecks:
 class _Chain:
     """The events of one subscription."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bool) -> None:
+        self._whole = whole
+        self._relation: Relation | None = None
         self._last: Position | None = None
         self._before: Position | None = None
         self._announced: Position | None = None
         self._seen: set[Position] = set()
-        self._epochs: set[str] = set()
         self._gap = False
 
     def see(self, event: Event, found: Checked) -> Iterable[str]:
         """What is wrong with the next event."""
         assert not isinstance(event, Prepared)
-        if event.previous is None and self._last is not None:
-            self._begin_anew()
         if event.previous != self._last:
             yield f"it names {event.previous} as the event before, which is {self._last}"
         if isinstance(event, Gap):
             self._gap = True
+            self._relation = None
+            found.notes.append(f"changes may be missing behind {event.last}: {event.reason}")
             return
         yield from self._order(event.position)
+        former, self._relation = self._relation, event.relation
         if isinstance(event, SchemaChange):
+            if event.position == self._announced:
+                yield "it was told before"
             self._announced = event.position
             return
+        if self._whole and former not in (None, event.relation):
+            yield "its table looks different from the one before, and no SchemaChange said so"
         self._announced, self._gap = None, False
         before = self._before
         if before is not None and before.epoch == event.position.epoch and event.position <= before:
@@ -171,8 +192,10 @@ class _Chain:
         self._last = event.position
         self._seen.add(event.position)
 
-    def _begin_anew(self) -> None:
-        self._before, self._last, self._announced = self._last, None, None
+    def begin_anew(self) -> None:
+        """What follows is another process's."""
+        self._before, self._last, self._announced = self._last or self._before, None, None
+        self._relation = None
         self._seen.clear()
 
     def _order(self, position: Position) -> Iterable[str]:

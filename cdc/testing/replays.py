@@ -8,7 +8,7 @@ links, rows and times.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -32,28 +32,35 @@ from cdc.waiting import BlockingWaiter, Steps
 __all__ = ["AsyncReplay", "Replay", "async_replay", "replay"]
 
 
-def replay(path: str | Path, *, until: Position | str | None = None) -> Replay:
+def replay(path: str | Path, *, until: Position | str | None = None, on_gap: str | None = None) -> Replay:
     """A consumer of what was recorded in a file; it ends where the recording ends.
 
     Args:
         path: the file that `consumer.record` wrote.
         until: position of the last change that is handed out; default: all that the recorded consumer handed out.
+        on_gap: as in `Consumer`; default: as it was recorded.
 
     Raises ConfigurationError when the file cannot be read or is no recording. `run` raises CdcError where the file is
     damaged, and what the recorded consumer raised: GapError, HandlerError, DecodeError.
     """
-    return Replay(path, until)
+    return Replay(path, until, on_gap)
 
 
-def async_replay(path: str | Path, *, until: Position | str | None = None) -> AsyncReplay:
+def async_replay(path: str | Path, *, until: Position | str | None = None, on_gap: str | None = None) -> AsyncReplay:
     """The same for asyncio: handlers may be coroutine functions. See `replay`."""
-    return AsyncReplay(path, until)
+    return AsyncReplay(path, until, on_gap)
 
 
 class _Replaying(Consuming):
     """What both kinds of replay share: a recording where the server would be."""
 
-    def __init__(self, path: str | Path, until: Position | str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        until: Position | str | None = None,
+        on_gap: str | None = None,
+        on_run: Callable[[], None] | None = None,
+    ) -> None:
         self.recording = Recording(path)
         first = next(iter(self.recording), None)
         if not isinstance(first, Conversation):
@@ -63,7 +70,7 @@ class _Replaying(Consuming):
             publication=first.publications,
             slot=None if first.temporary else first.slot,
             state=None,
-            on_gap=first.on_gap,
+            on_gap=on_gap or first.on_gap,
             streaming=first.streaming,
             two_phase=first.two_phase,
             binary=first.binary,
@@ -73,7 +80,7 @@ class _Replaying(Consuming):
         if first.remembers:
             self._target = replace(self._target, state=_Remembered())
         last = Position.parse(until) if isinstance(until, str) else until
-        self._loop: ReplayLoop = ReplayLoop(self._target, self._dispatcher, self.recording, last)
+        self._loop: ReplayLoop = ReplayLoop(self._target, self._dispatcher, self.recording, last, on_run)
 
     @property
     def at(self) -> datetime:
