@@ -159,7 +159,7 @@ class Consuming:
         former = self._loop.recorder
         if former is not None and former.is_open:
             raise ConfigurationError(f"this consumer is recorded to {former.path} already: close that recording first")
-        self._loop.recorder = recorder = Recorder(path, self._recorded)
+        self._loop.recorder = recorder = Recorder(path, self._loop.progress, self._recorded)
         return recorder
 
     def _recorded(self, recorder: Recorder) -> None:
@@ -274,7 +274,7 @@ class Consuming:
         """Give back every connection; for a consumer whose loop is over or never ran. It cannot be used again."""
         self._loop.status = Status.STOPPED
         if (recorder := self._loop.recorder) is not None:
-            recorder.end(self._loop.progress, is_stopped=True)
+            recorder.end(is_stopped=True)
         if self._loop.session is not None:
             self._loop.session.close()
         self._loader.close()

@@ -323,7 +323,7 @@ class Loop:
         """Save what was finished, tell the server, close. A position that cannot be saved is only logged."""
         self._stop_ticker()
         if (recorder := self.recorder) is not None:
-            recorder.end(self.progress, self.is_stopping)
+            recorder.end(self.is_stopping)
         session = self.session
         if session is not None:
             if session.stream is not None and self.status in (Status.LIVE, Status.CATCHING_UP):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import psycopg
 
@@ -49,16 +49,18 @@ class Recorder:
         problem: why the recording has ended before it was closed, or None.
     """
 
-    def __init__(self, path: str | Path, on_close: Callable[[Recorder], None] | None = None) -> None:
+    def __init__(self, path: str | Path, progress: Progress, on_close: Callable[[Recorder], None]) -> None:
+        """Open the file; `progress` is that of the consumer. Raises ConfigurationError."""
         self.path = Path(path)
         self.frames = 0
         self.problem: str | None = None
+        self._progress = progress
         self._on_close = on_close
         self._mutex = threading.Lock()
         self._run = secrets.token_hex(4)
         self._session: Session | None = None
         self._in_conversation = 0
-        self._untaken = False
+        self._untaken = self._has_begun = False
         self._descriptor: int | None = _opened(self.path)
 
     @property
@@ -69,15 +71,15 @@ class Recorder:
     @property
     def has_begun(self) -> bool:
         """Whether the first header is written. While it streams, that waits for a moment without open transactions."""
-        return self._session is not None
+        return self._has_begun
 
     def close(self) -> None:
         """End the recording; all that it has is on the disk then. Idempotent; may be called from any thread."""
         with self._mutex:
+            self._untaken = False  # The consumer goes on with them.
             self._end("closed")
             self._give_back()
-        if self._on_close is not None:
-            self._on_close(self)
+        self._on_close(self)
 
     def __enter__(self) -> Self:
         return self
@@ -113,10 +115,11 @@ class Recorder:
             if self._session is session:
                 self._write(_told(session, relation))
 
-    def end(self, progress: Progress, is_stopped: bool) -> None:
-        """The consumer is over: stopped, or failed."""
+    def end(self, is_stopped: bool) -> None:
+        """The consumer is over: stopped, or failed. Who failed may have met his end in any of the last frames."""
         with self._mutex:
-            self._end("the consumer was stopped" if is_stopped else "the consumer failed", is_stopped and progress)
+            self._untaken = self._untaken and is_stopped
+            self._end("the consumer was stopped" if is_stopped else "the consumer failed")
             self._give_back()
 
     # The mutex is held.
@@ -133,6 +136,7 @@ class Recorder:
             return
         if self._write(header):
             self._session, self._in_conversation = session, 0
+            self._has_begun = True
 
     def _header(self, session: Session, stream: Stream, from_start: bool) -> Conversation:
         target, slot, saved = session._target, session.slot, session.saved
@@ -162,13 +166,16 @@ class Recorder:
             relations=tuple(_told(session, relation) for relation in stream.relations.values()),
         )
 
-    def _end(self, reason: str, progress: Progress | Literal[False] = False) -> None:
+    def _end(self, reason: str) -> None:
+        """Say how far the consumer came, when it may have left the last frames before it had taken all of them."""
         session, self._session = self._session, None
         if session is None:
             return
         received, finished = None, None
-        if progress and self._untaken and session.stream is not None:
-            received, finished = session.stream.standby.received_lsn, progress.position(session.saved.epoch)
+        if self._untaken and session.stream is not None:
+            received = session.stream.standby.received_lsn
+            finished = self._progress.position(session.saved.epoch)
+        self._untaken = False
         self._write(End(reason, self._in_conversation, received, finished))
 
     def _write(self, record: Record) -> bool:

@@ -173,8 +173,8 @@ class End:
     Attributes:
         reason: why, in words.
         frames: number of frames of the conversation.
-        received: LSN that the stream had reached when the consumer was stopped in the midst of a batch. None when all
-            frames were handled, or the consumer failed.
+        received: LSN that the stream had reached when the consumer was stopped, or lost its connection, perhaps before
+            it had handled all frames. None when it handled all of them, or failed.
         finished: the last change that was finished then, if any.
     """
 

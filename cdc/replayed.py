@@ -76,7 +76,7 @@ class Reading:
         return None
 
     def told(self, message: RelationMessage) -> Told | None:
-        """How that relation was described; None when the recording was cut off before.
+        """How that relation was described; None when it was not, since the conversation was over then.
 
         Raises CdcError when another relation was described here.
         """
@@ -84,7 +84,7 @@ class Reading:
         if isinstance(record, Told) and (record.message.oid, record.message.table) == (message.oid, message.table):
             self._take()
             return record
-        if record is None or isinstance(record, Conversation):
+        if record is None or isinstance(record, Conversation | End):
             return None
         raise self._damaged(f"relation {message.schema}.{message.table} was announced, and not described")
 
@@ -349,7 +349,7 @@ class ReplayLoop(Loop):
 
 
 def _stops(recording: Recording) -> Iterator[End | None]:
-    """For each conversation, its end when the consumer was stopped in the midst of a batch."""
+    """For each conversation, its end when that may have come in the midst of a batch."""
     ends: list[End | None] = []
     with suppress(CdcError):  # Where it is damaged, the replay says so once it is there.
         for record in recording:

@@ -163,7 +163,6 @@ class _Chain:
         self._last: Position | None = None
         self._before: Position | None = None
         self._announced: Position | None = None
-        self._seen: set[Position] = set()
         self._gap = False
 
     def see(self, event: Event, found: Checked) -> Iterable[str]:
@@ -190,18 +189,15 @@ class _Chain:
         if before is not None and before.epoch == event.position.epoch and event.position <= before:
             found.again += 1
         self._last = event.position
-        self._seen.add(event.position)
 
     def begin_anew(self) -> None:
         """What follows is another process's."""
         self._before, self._last, self._announced = self._last or self._before, None, None
         self._relation = None
-        self._seen.clear()
 
     def _order(self, position: Position) -> Iterable[str]:
-        if position in self._seen:
+        if position == self._last:
             yield "it was delivered before"
-            return
         for place in (self._last, self._announced):
             if place is not None and place.epoch != position.epoch:
                 if not self._gap:
