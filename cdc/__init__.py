@@ -25,6 +25,7 @@ from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, Sch
 from cdc.health import Colour, Health, Status
 from cdc.lsn import Lsn, Position
 from cdc.reconnect import Backoff
+from cdc.recorder import Recorder
 from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
@@ -56,6 +57,7 @@ __all__ = [
     "NotYetVisible",
     "Position",
     "Prepared",
+    "Recorder",
     "Row",
     "SchemaChange",
     "SlotError",

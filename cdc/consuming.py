@@ -149,7 +149,7 @@ class Consuming:
         moment at which no transaction is open.
 
         Args:
-            path: the file; what another `record` left there is continued.
+            path: the file; what another `record` left there is continued, and is read through first.
 
         Raises ConfigurationError when it cannot be written, is something else, or this consumer is recorded already.
         """
