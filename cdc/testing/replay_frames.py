@@ -95,6 +95,7 @@ class FrameChecks:
         self._streamed: dict[int, _Open] = {}
         self._prepared: dict[str, _Open] = {}
         self._committed = self._alive = Lsn(0)
+        self._floor: Lsn | None = None
         self._frame = b""
         for each in header.relations:
             self._decoder.relations[each.message.oid] = describe(each.message, Types())
@@ -145,7 +146,10 @@ class FrameChecks:
         self.problems.append(f"conversation {len(self.conversations)}, frame {self._number}: {problem}")
 
     def _keepalive(self, lsn: Lsn) -> None:
-        if lsn < self._alive:
+        """A server begins at what was confirmed, goes back to where it has to read from, and never back after that."""
+        if self._floor is None:
+            self._floor = max(lsn, self.conversations[-1].start_lsn)
+        if lsn < self._alive and self._alive > self._floor:
             self._say(f"the LSN of a keepalive goes back from {self._alive} to {lsn}")
         self._alive = lsn
 

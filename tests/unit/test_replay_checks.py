@@ -15,7 +15,7 @@ import cdc
 from cdc.recording import Batch, End, Recording, Told
 from cdc.testing import check_recording, check_stream, replay
 from cdc.testing.replay_checks import StreamChecks
-from tests.replayed import changed, made_of
+from tests.replayed import changed, header, made_of, written
 from tests.wire.recording import Recording as Wire
 from tests.wire.recording import recordings, shown_event
 
@@ -142,6 +142,15 @@ def test_a_keepalive_that_goes_backwards_is_found(tmp_path: Path) -> None:
 
     found = check_recording(changed(path, add, renumber=True))
     assert any("the LSN of a keepalive goes back" in problem for problem in found.problems)
+
+
+def test_a_server_that_reads_again_before_it_sends_is_sound(tmp_path: Path) -> None:
+    """Its first keepalive has the confirmed LSN, the next one that from which it reads."""
+    alive = [
+        Batch(number, 0, (b"k" + lsn.to_bytes(8, "big") + bytes(9),)) for number, lsn in ((1, 90), (2, 30), (3, 95))
+    ]
+    path = written(tmp_path / "a", [replace(header(()), start_lsn=cdc.Lsn(90)), *alive, End("closed", 3)])
+    assert check_recording(path).is_sound
 
 
 def test_an_end_that_is_missing_is_found(tmp_path: Path) -> None:
