@@ -7,9 +7,8 @@ the catalog, and the end of a recorded conversation that of a lost connection.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from cdc.admission import Admission, _check_binary
@@ -19,8 +18,9 @@ from cdc.errors import CdcError, ConnectionFailed, SubscriptionError
 from cdc.loop import Loop
 from cdc.lsn import Lsn, Position
 from cdc.pgoutput import RelationMessage, describe
+from cdc.reading import Reading, outline
 from cdc.reconnect import Backoff
-from cdc.recording import Batch, Conversation, End, Record, Recording, Told
+from cdc.recording import Conversation, End, Recording, Told
 from cdc.relation import Relation
 from cdc.session import Session, Target
 from cdc.slot import OpenSlot
@@ -31,92 +31,19 @@ from cdc.subscription import Subscription
 from cdc.values import Types
 from cdc.waiting import Call, Steps
 
-__all__ = ["Reading", "ReplayLoop"]
+__all__ = ["ReplayLoop"]
 
 _INTERVAL = 10.0
 _NEVER = Lsn(2**64 - 1)
 
 
-class Reading:
-    """A place in a recording.
-
-    Attributes:
-        recording: the file.
-        at: when the frames were taken that are replayed now, in microseconds since 2000-01-01 UTC.
-    """
-
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
-        self.at = 0
-        self._records = iter(recording)
-        self._ahead: deque[Record] = deque()
-        self._expected = 1
-
-    def conversation(self) -> Conversation | None:
-        """Go to the next conversation; its header, or None when there is no more."""
-        while (record := self._take()) is not None:
-            if isinstance(record, Conversation):
-                self._expected = 1
-                return record
-        return None
-
-    def batch(self) -> Batch | None:
-        """The next frames of this conversation; None at its end.
-
-        Raises CdcError when frames are missing, or are there twice.
-        """
-        while (record := self._look()) is not None and not isinstance(record, Conversation):
-            self._take()
-            if isinstance(record, Batch):
-                self._count(record.number, record.number + len(record.frames))
-                self.at = record.at
-                return record
-            if isinstance(record, End):
-                self._count(record.frames + 1, record.frames + 1)
-        return None
-
-    def told(self, message: RelationMessage) -> Told | None:
-        """How that relation was described; None when it was not, since the conversation was over then.
-
-        Raises CdcError when another relation was described here.
-        """
-        record = self._look()
-        if isinstance(record, Told) and (record.message.oid, record.message.table) == (message.oid, message.table):
-            self._take()
-            return record
-        if record is None or isinstance(record, Conversation | End):
-            return None
-        raise self._damaged(f"relation {message.schema}.{message.table} was announced, and not described")
-
-    def _count(self, number: int, following: int) -> None:
-        if number != self._expected:
-            raise self._damaged(f"frame {self._expected} is expected, and frame {number} is there")
-        self._expected = following
-
-    def _damaged(self, problem: str) -> CdcError:
-        return CdcError(f"the recording {self.recording.path} is damaged: {problem}")
-
-    def _look(self) -> Record | None:
-        if not self._ahead:
-            record = next(self._records, None)
-            if record is None:
-                return None
-            self._ahead.append(record)
-        return self._ahead[0]
-
-    def _take(self) -> Record | None:
-        record = self._look()
-        if record is not None:
-            self._ahead.popleft()
-        return record
-
-
 class ReplayAdmission(Admission):
     """Decides as it was decided then, by what was recorded. There are no rights, so that there are no subjects."""
 
-    def __init__(self, conversation: Conversation, types: Types) -> None:
+    def __init__(self, conversation: Conversation, types: Types, recorded: Collection[tuple[str, str]]) -> None:
         nowhere: Any = None
         super().__init__(nowhere, conversation.publications, {}, types, conversation.binary)
+        self._recorded = recorded
         self._published_then = {(schema, table): oid for schema, table, oid in conversation.tables}
 
     def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
@@ -124,12 +51,14 @@ class ReplayAdmission(Admission):
         if self._binary:
             _check_binary(subscription, cache)
         table = (subscription.schema, subscription.table)
-        if table not in self._published_then:
-            listed = ", ".join(sorted(".".join(name) for name in self._published_then if name[0] != "cdc"))
+        if table not in self._recorded:
+            listed = ", ".join(sorted(".".join(name) for name in self._recorded if name[0] != "cdc"))
             raise SubscriptionError(
                 f"the recording has no table {'.'.join(table)}: published were {listed or 'none'} when it was made"
             )
-        subscription._oid = self._tables.setdefault(table, self._published_then[table])
+        if table in self._published_then:
+            self._tables.setdefault(table, self._published_then[table])
+        subscription._oid = self._tables.get(table)
         if self._streams:
             self._late.add(subscription)
 
@@ -152,13 +81,15 @@ class ReplaySession(Session):
 
     admission: ReplayAdmission
 
-    def __init__(self, target: Target, conversation: Conversation, reading: Reading) -> None:
+    def __init__(
+        self, target: Target, conversation: Conversation, reading: Reading, recorded: Collection[tuple[str, str]]
+    ) -> None:
         self._target = target
         self._conversation = conversation
         self._reading = reading
         self._spool = MemoryOrFile(target.options.spool_memory, target.options.spool_folder)
         self._closed = False
-        self.admission = ReplayAdmission(conversation, Types(target.decoders))
+        self.admission = ReplayAdmission(conversation, Types(target.decoders), recorded)
         self.stream = None
         self.live_from = _NEVER
         self.dsn = target.dsn
@@ -254,6 +185,7 @@ class ReplayLoop(Loop):
 
     Attributes:
         reading: the place in the recording.
+        tables: schema and name of every table that was published or described in it.
     """
 
     def __init__(
@@ -266,7 +198,7 @@ class ReplayLoop(Loop):
     ) -> None:
         super().__init__(target, dispatcher, Backoff(), float("inf"))
         self.reading = Reading(recording)
-        self._stops = _stops(recording)
+        self.tables, self._stops = outline(recording)
         self._until = until
         self._stop: End | None = None
         self._run = ""
@@ -287,7 +219,7 @@ class ReplayLoop(Loop):
         self._stop = next(self._stops, None)
         if conversation.run != self._run:
             self._another(conversation.run)
-        self.session = ReplaySession(self._target, conversation, self.reading)
+        self.session = ReplaySession(self._target, conversation, self.reading, self.tables)
         self._dispatcher.forget_relations()
         return True
 
@@ -346,15 +278,3 @@ class ReplayLoop(Loop):
         """Whether that change, or a later one of the epoch, was handed out."""
         finished = self.progress.position(position.epoch)
         return finished is not None and finished >= position
-
-
-def _stops(recording: Recording) -> Iterator[End | None]:
-    """For each conversation, its end when that may have come in the midst of a batch."""
-    ends: list[End | None] = []
-    with suppress(CdcError):  # Where it is damaged, the replay says so once it is there.
-        for record in recording:
-            if isinstance(record, Conversation):
-                ends.append(None)
-            elif isinstance(record, End) and record.received is not None and ends:
-                ends[-1] = record
-    return iter(ends)

@@ -54,8 +54,7 @@ def replay(
             raise click.UsageError("--check looks at the whole recording: it goes with no other option")
         return _said(check_recording(file))
     again = replay_of(file, until=_position(until))
-    # With several consumers' conversations in it, tables are those of the first.
-    tables = table or [_name(*each[:2]) for each in again.first.tables if each[0] != "cdc"]
+    tables = table or again.tables
     chosen = None if operations is None else [name.strip() for name in operations.split(",")]
     for handler in _handlers(handlers):
         for each in tables:
@@ -83,10 +82,6 @@ def _position(text: str | None) -> Position | None:
         return Position.parse(text)
     except ValueError as error:
         raise ConfigurationError(f"--until: {error}") from None
-
-
-def _name(schema: str, table: str) -> str:
-    return ".".join('"' + name.replace('"', '""') + '"' for name in (schema, table))
 
 
 def _said(found: Checked) -> int:

@@ -6,7 +6,7 @@ own list of what has to be delivered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,8 @@ class FrameChecks:
         self.problems: list[str] = []
         self._changes: dict[Position, tuple[str, str]] = {}
         self._number = 0
+        self._last: dict[int, set[Position]] = {}
+        """By the number of the conversation: the changes that its last frames have committed."""
         self._undelivered: set[Position] = set()
         acts: dict[type, Callable[[Any], None]] = {
             Begin: self._begin,
@@ -81,9 +83,14 @@ class FrameChecks:
         }
         self._acts = acts | dict.fromkeys(_CHANGES, self._change)
 
-    def expected(self, tables: set[tuple[str, str]]) -> set[Position]:
-        """The positions of the changes of these tables that had to be delivered."""
-        return {position for position, table in self._changes.items() if table in tables} - self._undelivered
+    def expected(self, undescribed: Iterable[int]) -> set[Position]:
+        """The positions of the changes that had to be delivered.
+
+        A conversation in which a relation was not described any more may end anywhere in its last frames.
+        """
+        unsure = {position for number in undescribed for position in self._last.get(number, ())}
+        delivered = {position for position, (schema, _) in self._changes.items() if schema != "cdc"}
+        return delivered - self._undelivered - unsure
 
     def conversation(self, header: Conversation) -> None:
         """Another connection: the server begins anew."""
@@ -106,6 +113,7 @@ class FrameChecks:
 
     def batch(self, batch: Batch) -> None:
         """Frames that were taken at once."""
+        self._last[len(self.conversations)] = set()
         if batch.number != self._number + 1:
             missing = batch.number - self._number - 1
             what = f"{missing} frames are missing" if missing > 0 else "frames are there again"
@@ -242,4 +250,6 @@ class FrameChecks:
         header = self.conversations[-1]
         for ordinal, (_, table) in enumerate(open_.changes if open_ is not None else (), 1):
             if header.skip is None or (commit_lsn, ordinal) > header.skip:
-                self._changes[Position(header.epoch, commit_lsn, ordinal)] = table
+                position = Position(header.epoch, commit_lsn, ordinal)
+                self._changes[position] = table
+                self._last.setdefault(len(self.conversations), set()).add(position)

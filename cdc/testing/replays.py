@@ -88,6 +88,11 @@ class _Replaying(Consuming):
         return commit_time(self._loop.reading.at)
 
     @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables of the recording, as `subscribe` takes them; those of schema cdc are never delivered."""
+        return tuple(_name(*table) for table in sorted(self._loop.tables) if table[0] != "cdc")
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known of the replay, in words; complete when it is over."""
         said = [] if self.recording.note is None else [f"{self.recording.path}: {self.recording.note}"]
@@ -162,6 +167,10 @@ class Replay(_Replaying, Consumer):
 
 class AsyncReplay(_Replaying, AsyncConsumer):
     """An `AsyncConsumer` whose stream is a recording. Made by `cdc.testing.async_replay`."""
+
+
+def _name(schema: str, table: str) -> str:
+    return ".".join('"' + name.replace('"', '""') + '"' for name in (schema, table))
 
 
 def _performed(waiter: BlockingWaiter, steps: Steps) -> Iterator[None]:

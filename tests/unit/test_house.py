@@ -54,6 +54,7 @@ POSTGRES = {
     "loader",
     "failures",
     "recording",
+    "reading",
 }
 LOOPS = {
     "admission",

@@ -28,8 +28,8 @@ def recorded(wire: Wire, path: Path) -> Path:
     return made_of(wire.frames(), wire.streaming, path / "stream.cdc")
 
 
-def tables(path: Path) -> list[str]:
-    return [f'"{schema}"."{table}"' for schema, table, _ in replay(path).first.tables]
+def tables(path: Path) -> tuple[str, ...]:
+    return replay(path).tables
 
 
 @ALL
