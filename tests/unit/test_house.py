@@ -73,6 +73,8 @@ POSTGRES = {
     "rights",
     "loader",
     "failures",
+    "recording",
+    "reading",
 }
 LOOPS = {
     "admission",
@@ -97,6 +99,9 @@ LOOPS = {
     "consumer",
     "vitals",
     "async_cache",
+    "recorder",
+    "replayed",
+    "replaying",
 }
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
