@@ -23,13 +23,14 @@ class Reading:
         recording: the file.
         at: when the frames were taken that are replayed now, in microseconds since 2000-01-01 UTC.
         number: of the conversation, from 1.
-        undescribed: numbers of the conversations that ended before a relation was described.
+        broken_off: numbers of the conversations that ended in the midst of their last frames: before a relation was
+            described, or since a transaction had to be read again.
     """
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.at = self.number = 0
-        self.undescribed: set[int] = set()
+        self.broken_off: set[int] = set()
         self._records = iter(recording)
         self._ahead: deque[Record] = deque()
         self._expected = 1
@@ -68,7 +69,7 @@ class Reading:
             self._take()
             return record
         if record is None or isinstance(record, Conversation | End):
-            self.undescribed.add(self.number)
+            self.broken_off.add(self.number)
             return None
         raise self._damaged(f"relation {message.schema}.{message.table} was announced, and not described")
 

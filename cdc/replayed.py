@@ -30,6 +30,7 @@ from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.values import Types
+from cdc.view import View
 
 __all__ = ["ReplaySession", "over"]
 
@@ -75,6 +76,12 @@ class ReplayAdmission(Admission):
     def join(self, member: Member, relation: Relation) -> None:
         """See `Admission.join`."""
         member.refused, member._oid = None, relation.oid
+
+    def view(self, subscription: Subscription, relation: Relation) -> View:
+        """See `Admission.view`."""
+        if subscription._oid is None:  # The table was not published yet when the recording began.
+            subscription._oid = relation.oid
+        return super().view(subscription, relation)
 
     def told(self, told: Told) -> Relation:
         """The relation of a Relation message, with types and key as the catalog had them."""

@@ -14,6 +14,7 @@ from cdc.connecting import Connecting
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConnectionFailed
 from cdc.health import Status
+from cdc.held import Held
 from cdc.loop import Loop
 from cdc.lsn import Lsn, Position
 from cdc.reading import Outline, Reading, outline
@@ -67,6 +68,14 @@ class ReplayConnecting(Connecting):
         self.session = ReplaySession(self._target, conversation, self.reading, self.outline)
         self._dispatcher.forget_relations()
         return True
+
+    def sure(self, held: Held | None) -> None:
+        """See `Connecting.sure`. What had arrived behind it came again."""
+        try:
+            super().sure(held)
+        except ConnectionFailed:
+            self.reading.broken_off.add(self.reading.number)
+            raise
 
     def start(self, session: Session) -> Stream:
         """See `Connecting.start`. What had been described before the recording began is known."""
@@ -140,9 +149,11 @@ class ReplayLoop(Loop):
         self.progress.begin_anew()
         for lane in self.progress.lanes:
             lane.forget()
+        assert self.link.session is not None
         for each in [*self._dispatcher.readers, *self._dispatcher.subscriptions]:
-            each._last = each._seen = None
+            each._last = each._seen = each._oid = None
             each._name_lost = False
+            self.link.session.admission.check(each)
         if self._on_run is not None:
             self._on_run()
 

@@ -10,10 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from cdc.collector import events_of
 from cdc.errors import CdcError
 from cdc.events import Event, Gap
-from cdc.lsn import Position
+from cdc.lsn import Lsn, Position
+from cdc.message import Message
 from cdc.prepared import Prepared
 from cdc.recording import Batch, Conversation, End, Recording, Told
 from cdc.relation import Relation
@@ -51,18 +54,18 @@ class Checked:
         return not self.problems
 
 
-def check_stream(events: Iterable[Event], *, restarts: bool = False) -> Checked:
+def check_stream(events: Iterable[Any], *, restarts: bool = False) -> Checked:
     """Look at the events of one subscription, in the order in which its handler received them.
 
     Positions have to grow, `previous` has to name the event before, and nothing may be there twice.
 
     Args:
-        events: what the handler received.
+        events: what the handler received: events, lists of them or whole transactions.
         restarts: whether they are of several processes, one after the other. Then an event without `previous` begins
             anew, and from there on events may be there again: a process that was killed could not say what it had.
     """
     checks = StreamChecks()
-    for event in events:
+    for event in (each for handed in events for each in events_of(handed)):
         if restarts and not isinstance(event, Prepared) and event.previous is None:
             checks.begin_anew()
         checks.see(event)
@@ -79,13 +82,13 @@ def check_recording(path: str | Path) -> Checked:
     checks = StreamChecks(whole=True)
     found = checks.found
     found.frames = frames.frames
-    undescribed: set[int] = set()
+    broken_off: set[int] = set()
     try:
-        undescribed = _replay(path, checks)
+        broken_off = _replay(path, checks)
     except CdcError as error:
         frames.problems.append(str(error))
     if not frames.problems:
-        missing = frames.expected(undescribed) - checks.positions
+        missing = frames.expected(broken_off) - checks.positions
         frames.problems += [f"{each}: it is in the frames, and was not delivered" for each in sorted(missing, key=str)]
     if recording.note is not None:
         found.notes.append(recording.note)
@@ -106,12 +109,14 @@ def _check_frames(recording: Recording) -> FrameChecks:
 
 
 def _replay(path: str | Path, checks: StreamChecks) -> set[int]:
-    """Replay all tables; the numbers of the conversations that ended before a relation was described."""
+    """Replay all tables; the numbers of the conversations that broke off in their last frames."""
     replay = Replay(path, on_gap="deliver", on_run=checks.begin_anew)
     for table in replay.tables:
         replay.subscribe(table, partial(checks.see, subscription=table))
+    if replay.has_messages:
+        replay.on_message("*")(partial(checks.see, subscription="messages"))
     replay.run()
-    return replay._loop.link.reading.undescribed
+    return replay._loop.link.reading.broken_off
 
 
 class StreamChecks:
@@ -146,7 +151,7 @@ class StreamChecks:
         for problem in chain.see(event, found):
             if len(found.problems) < _MOST:
                 found.problems.append(f"{event!r}: {problem}")
-        if not isinstance(event, Gap | SchemaChange):
+        if not isinstance(event, Gap | SchemaChange | Message):
             self.positions.add(event.position)
 
 
@@ -160,6 +165,8 @@ class _Chain:
         self._before: Position | None = None
         self._announced: Position | None = None
         self._gap = False
+        self._heard: tuple[str, Lsn, Lsn] | None = None
+        self._at_once = Lsn(0)
 
     def see(self, event: Event, found: Checked) -> Iterable[str]:
         """What is wrong with the next event."""
@@ -168,8 +175,12 @@ class _Chain:
             yield f"it names {event.previous} as the event before, which is {self._last}"
         if isinstance(event, Gap):
             self._gap = True
+            self._at_once = Lsn(0)
             self._relation = None
             found.notes.append(f"changes may be missing behind {event.last}: {event.reason}")
+            return
+        if isinstance(event, Message):
+            yield from self._message(event)
             return
         yield from self._order(event.position)
         former, self._relation = self._relation, event.relation
@@ -186,8 +197,25 @@ class _Chain:
             found.again += 1
         self._last = event.position
 
+    def _message(self, message: Message) -> Iterable[str]:
+        """Messages at one position differ by their LSN; those that are not transactional stand beside the changes."""
+        position = message.position
+        if position is None:
+            if message.lsn <= self._at_once:
+                yield "a message of this LSN, or a later one, was delivered before"
+            self._at_once = message.lsn
+            return
+        if position != self._last:
+            yield from self._order(position)
+        place, heard = (position.epoch, position.commit_lsn, message.lsn), self._heard
+        if heard is not None and heard[0] == position.epoch and place <= heard:
+            yield "a message of this LSN, or a later one, was delivered before"
+        self._heard = place
+        self._announced, self._gap, self._last = None, False, position
+
     def begin_anew(self) -> None:
         """What follows is another process's."""
+        self._heard, self._at_once = None, Lsn(0)
         self._before, self._last, self._announced = self._last or self._before, None, None
         self._relation = None
 

@@ -83,12 +83,12 @@ class FrameChecks:
         }
         self._acts = acts | dict.fromkeys(_CHANGES, self._change)
 
-    def expected(self, undescribed: Iterable[int]) -> set[Position]:
+    def expected(self, broken_off: Iterable[int]) -> set[Position]:
         """The positions of the changes that had to be delivered.
 
-        A conversation in which a relation was not described any more may end anywhere in its last frames.
+        Those that broke off may end anywhere in their last frames.
         """
-        unsure = {position for number in undescribed for position in self._last.get(number, ())}
+        unsure = {position for number in broken_off for position in self._last.get(number, ())}
         delivered = {position for position, (schema, _) in self._changes.items() if schema != "cdc"}
         return delivered - self._undelivered - unsure
 

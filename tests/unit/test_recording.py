@@ -10,7 +10,7 @@ from zlib import crc32
 import pytest
 
 import cdc
-from cdc import Gap, Lsn, Position
+from cdc import Gap, GapKind, Lsn, Position
 from cdc.pgoutput import RelationColumn, RelationMessage
 from cdc.recording import MAGIC, Batch, Conversation, End, Recording, Told, packed
 from cdc.values import TypeInfo
@@ -24,7 +24,10 @@ FULL = replace(
     header((("public", "wells", 7),)),
     position=Position("ep", Lsn(5), 2),
     skip=(Lsn(2**40), 3),
-    gap=Gap("a reason", Position("ep", Lsn(4), 1)),
+    messages=True,
+    gap=Gap(
+        "a reason", Position("ep", Lsn(4), 1), None, GapKind.SLOT_LOST, ("public.wells",), Position("e2", Lsn(6), 0)
+    ),
     decoders=("hstore",),
     relations=(TOLD,),
     start_lsn=Lsn(2**63),
@@ -37,6 +40,7 @@ RECORDS: list[Any] = [
     Batch(4, 2**60, ()),
     End("closed", 3),
     End("lost", 2**40, Lsn(9), Position("ep", Lsn(9), 9)),
+    End("stopped", 7, Lsn(9), None, (Lsn(5), Lsn(4), Lsn(2**64 - 1))),
 ]
 
 

@@ -25,7 +25,12 @@ SOME = pytest.mark.parametrize("wire", [NEWEST, Wire(14, "proto2-streaming")], i
 
 
 def recorded(wire: Wire, path: Path) -> Path:
-    return made_of(wire.frames(), wire.streaming, path / "stream.cdc")
+    return made_of(sent(wire), wire.streaming, path / "stream.cdc")
+
+
+def sent(wire: Wire) -> list[bytes]:
+    """The frames, but no logical messages where a consumer would read a streamed transaction again because of them."""
+    return [frame for frame in wire.frames() if wire.streaming == "off" or frame[25:26] != b"M"]
 
 
 def tables(path: Path) -> tuple[str, ...]:
@@ -36,7 +41,7 @@ def tables(path: Path) -> tuple[str, ...]:
 def test_what_servers_sent_is_sound(wire: Wire, tmp_path: Path) -> None:
     found = check_recording(recorded(wire, tmp_path))
     assert found.problems == [] and found.is_sound
-    assert found.frames == len(wire.frames()) and found.events > 10
+    assert found.frames == len(sent(wire)) and found.events > 10
 
 
 @ALL
