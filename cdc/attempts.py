@@ -16,12 +16,14 @@ from inspect import isawaitable
 from typing import Any
 
 from cdc.collector import events_of
+from cdc.committed_transaction import CommittedTransaction
 from cdc.errors import ConfigurationError, HandlerError
 from cdc.events import Gap, Prepared, SchemaChange
 from cdc.log import log
 from cdc.lot import Lot
 from cdc.parked import Parked
 from cdc.subscription import Subscription
+from cdc.transaction import Placed
 from cdc.waiting import Await, Call, Step, Steps, Wait
 
 __all__ = ["Attempts", "Unfinished", "described", "is_cancelled", "name_of"]
@@ -91,9 +93,8 @@ class Attempts:
         except ConfigurationError as error:
             yield Call(self._lot.failed, (parked, error))
             return
-        in_lists = subscription.terms.batch is not None or subscription.terms.debounce is not None
         subscription._at_work = event
-        failure = yield from self._attempt(subscription, [event] if in_lists else event)
+        failure = yield from self._attempt(subscription, _alone(subscription, event))
         subscription._at_work = None
         if failure is not None:
             yield Call(self._lot.failed, (parked, failure))
@@ -149,6 +150,16 @@ def name_of(subscription: Subscription) -> str:
 def described(event: Any) -> str:
     """An event, or a list of them, in a few words."""
     return f"{len(event)} events from {event[0]!r} on" if isinstance(event, list) else repr(event)
+
+
+def _alone(subscription: Subscription, event: Any) -> Any:
+    """The event as the only one of what the handler takes at once."""
+    terms = subscription.terms
+    if terms.batch is not None or terms.debounce is not None:
+        return [event]
+    if terms.transaction and isinstance(event, Placed):
+        return CommittedTransaction.of(event._place[0], (event,))
+    return event
 
 
 def is_cancelled() -> bool:

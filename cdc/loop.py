@@ -341,5 +341,9 @@ class Loop:
         requests, self._house.requests = self._house.requests, []
         named = {each.name: each for each in self._dispatcher.readers if each.parks}
         for parked in requests:
-            if parked.subscription in named and not self.link.is_stopping:
-                yield from self._attempts.again(parked, named[parked.subscription])
+            subscription = named.get(parked.subscription)
+            if subscription is None or self.link.is_stopping:
+                continue
+            if subscription.lane is not None and len(subscription.lane):
+                continue  # Its handler may be at work. The next look finds the request again.
+            yield from self._attempts.again(parked, subscription)
