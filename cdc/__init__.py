@@ -21,13 +21,14 @@ from cdc.errors import (
     SubscriptionError,
     UnsupportedMessage,
 )
-from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, SchemaChange, Truncate, Update
+from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, Read, SchemaChange, Truncate, Update
 from cdc.health import Colour, Health, Status
 from cdc.lsn import Lsn, Position
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
+from cdc.snapshot_progress import SnapshotProgress
 from cdc.subscription import Subscription
 from cdc.tuples import UNCHANGED, Undecoded
 
@@ -56,9 +57,11 @@ __all__ = [
     "NotYetVisible",
     "Position",
     "Prepared",
+    "Read",
     "Row",
     "SchemaChange",
     "SlotError",
+    "SnapshotProgress",
     "Status",
     "Subject",
     "Subscription",

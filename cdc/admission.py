@@ -34,6 +34,7 @@ from cdc.published import attached_since, check_all, check_operations
 from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide
+from cdc.snapshot import check_readable
 from cdc.subscription import Subscription
 from cdc.values import Types
 from cdc.view import View
@@ -82,6 +83,8 @@ class Admission:
         if self._binary:
             _check_binary(subscription, cache)
         relation = self._published(subscription, cache is not None)
+        if subscription._in_parts:
+            check_readable(self._connection, self._names, subscription, self._binary)
         if cache is not None:
             _refuse_children(self._connection, relation.oid, str(relation))
             self._bind_cache(cache, relation)

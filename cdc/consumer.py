@@ -101,6 +101,19 @@ class Consumer(Consuming):
             future.cancel()
             raise self._not_reached(lsn, timeout) from None
 
+    def wait_for_snapshot(self, subscription: Subscription, timeout: float = 60.0) -> None:
+        """Wait until every row that the table had was handed to the subscription.
+
+        Raises TimeoutError after `timeout` seconds, the consumer's own failure when it fails meanwhile,
+        ConfigurationError inside a handler and for a subscription without a snapshot.
+        """
+        if threading.get_ident() == self._ident:
+            raise ConfigurationError("wait_for_snapshot inside a handler would wait for itself")
+        try:
+            self._snapshot_of(subscription).future.result(timeout)
+        except TimeoutError:
+            raise self._not_complete(subscription, timeout) from None
+
     def run(self) -> None:
         """Receive and dispatch on this thread until `stop` is called. Raises what ended it."""
         self._open()
@@ -229,6 +242,16 @@ class AsyncConsumer(Consuming):
             await asyncio.wait_for(asyncio.wrap_future(self._future(lsn)), timeout)
         except TimeoutError:
             raise self._not_reached(lsn, timeout) from None
+
+    async def wait_for_snapshot(self, subscription: Subscription, timeout: float = 60.0) -> None:
+        """See `Consumer.wait_for_snapshot`."""
+        if self._task is not None and asyncio.current_task() is self._task:
+            raise ConfigurationError("wait_for_snapshot inside a handler would wait for itself")
+        future = asyncio.wrap_future(self._snapshot_of(subscription).future)
+        try:
+            await asyncio.wait_for(asyncio.shield(future), timeout)
+        except TimeoutError:
+            raise self._not_complete(subscription, timeout) from None
 
     async def run(self) -> None:
         """Receive and dispatch in this task until `stop` is called. Raises what ended it."""

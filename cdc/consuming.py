@@ -28,6 +28,7 @@ from cdc.options import Options as StreamOptions
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.session import Target
+from cdc.snapshot_progress import SnapshotProgress
 from cdc.state import open_state
 from cdc.subscription import Handler, Subscription, operations_of
 from cdc.terms import Options, Terms
@@ -64,7 +65,8 @@ class Consuming:
                 begins now and goes with the connection.
             state: where the position is kept: `"database"` (the table cdc.slots), a path, or None.
             on_gap: `"stop"` raises GapError when changes may be missing, `"deliver"` tells handlers by a `Gap`
-                and goes on. Default: stop for a named slot, deliver for a temporary one.
+                and goes on, `"resync"` also reads their tables anew. Default: stop for a named slot, deliver for a
+                temporary one.
             require_subject: refuse subscriptions without a subject.
             backoff: waits between attempts to connect; default 2 s doubling to 32 s.
             rights_interval: seconds after which changed roles, grants and policies are applied at the latest.
@@ -91,7 +93,7 @@ class Consuming:
         kept = open_state(state if slot is not None else None)
         self._target = Target(dsn, names, slot, kept, gap, options, self._decoders)
         self._dispatcher = Dispatcher()
-        self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval)
+        self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
         self._loader = Loader(self._load_dsn)
         self._require_subject = require_subject
         self._unchecked: list[tuple[Subscription, Cache | None]] = []
@@ -101,7 +103,9 @@ class Consuming:
     @property
     def subscriptions(self) -> list[Subscription]:
         """Every open subscription, those of caches included."""
-        return [*self._dispatcher.subscriptions, *(subscription for subscription, _ in self._unchecked)]
+        own = self._loop.snapshots.is_own
+        begun = [subscription for subscription in self._dispatcher.subscriptions if not own(subscription)]
+        return [*begun, *(subscription for subscription, _ in self._unchecked)]
 
     def health(self) -> Health:
         """Whether the consumer is well, and if not, why. Never waits."""
@@ -149,7 +153,7 @@ class Consuming:
             notes.append("rights are the newest ones, read every few seconds, not those of the change's position")
         if denied:
             notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
-        return tuple(notes)
+        return (*notes, *self._loop.snapshots.notes())
 
     def _subscription(self, table: str, handler: Handler, options: Options) -> Subscription:
         """A subscription as the user asks for it; raises what he can mend without a server."""
@@ -166,7 +170,7 @@ class Consuming:
         if subject is None and self._require_subject:
             raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
         schema, name = table_name(table)
-        return Subscription(
+        subscription = Subscription(
             schema,
             name,
             handler,
@@ -178,6 +182,8 @@ class Consuming:
             terms=terms,
             name=label,
         )
+        subscription._in_parts = terms.snapshot or self._target.on_gap == "resync"
+        return subscription
 
     def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
         if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
@@ -195,6 +201,7 @@ class Consuming:
     def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
+        _check_name(subscription, self.subscriptions)
         session = self._loop.link.session
         if session is None:
             self._unchecked.append((subscription, cache))
@@ -269,6 +276,7 @@ class Consuming:
             # A cancellation or an interrupt concerns the thread or task that got it, not those who wait.
             failure = CdcError(f"the consumer was ended by {type(failure).__name__}")
         self._loop.progress.fail(failure)
+        self._loop.snapshots.fail(failure)
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
         health = self.health()
@@ -279,6 +287,15 @@ class Consuming:
             f"{lsn} was not handled within {timeout} s: handled up to {health.received_lsn}, "
             f"{health.status} ({reasons})"
         )
+
+    def _snapshot_of(self, subscription: Subscription) -> SnapshotProgress:
+        self._check_process()
+        if subscription.snapshot is None:
+            raise ConfigurationError(f"{subscription} reads no snapshot: subscribe with snapshot=True")
+        return subscription.snapshot
+
+    def _not_complete(self, subscription: Subscription, timeout: float) -> TimeoutError:
+        return TimeoutError(f"the snapshot was not complete within {timeout} s: {subscription.snapshot!r}")
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -293,13 +310,22 @@ def _nobody_waits() -> None:
     """What `wake` does before the loop runs."""
 
 
+def _check_name(subscription: Subscription, others: Sequence[Subscription]) -> None:
+    """Refuse a subscription whose snapshot would be remembered by another one's name."""
+    if subscription._in_parts and any(each.name == subscription.name and each._in_parts for each in others):
+        raise SubscriptionError(
+            f"two subscriptions are called {subscription.name!r}, and what was read for each is remembered by its "
+            "name: give each a name= of its own"
+        )
+
+
 def _check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, rights_interval: float) -> None:
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ConfigurationError("publication: give a name, or several")
     if slot is not None and not (isinstance(slot, str) and slot):
         raise ConfigurationError("slot: give a name, or None for a temporary slot")
-    if on_gap not in (None, "stop", "deliver"):
-        raise ConfigurationError(f"on_gap is 'stop' or 'deliver', not {on_gap!r}")
+    if on_gap not in (None, "stop", "deliver", "resync"):
+        raise ConfigurationError(f"on_gap is 'stop' or 'deliver' or 'resync', not {on_gap!r}")
     if not (isinstance(rights_interval, int | float) and 0 < rights_interval < math.inf):
         raise ConfigurationError("rights_interval is above 0 seconds")
     monkey = sys.modules.get("gevent.monkey")

@@ -13,13 +13,14 @@ from typing import Any
 
 from cdc.dispatcher import Dispatcher
 from cdc.errors import GapError, HandlerError
-from cdc.events import Event, Gap, Prepared, Truncate
+from cdc.events import Gap, Prepared, Truncate
 from cdc.holding import PreparedEnd
 from cdc.log import log
 from cdc.progress import Progress
 from cdc.relation import Relation
 from cdc.subscription import Subscription
 from cdc.transaction import Place, commit_time
+from cdc.view import View
 from cdc.waiting import Await, Steps
 
 __all__ = ["Delivery"]
@@ -30,15 +31,17 @@ class Delivery:
 
     Attributes:
         fresh: OIDs of relations that were announced since their last change was delivered.
+        resyncs: subscriptions that were told of a gap, and whose tables are to be read anew.
 
     Args:
         dispatcher: knows the views.
         progress: what was finished.
-        on_gap: `"stop"` or `"deliver"`.
+        on_gap: `"stop"`, `"deliver"` or `"resync"`.
     """
 
     def __init__(self, dispatcher: Dispatcher, progress: Progress, on_gap: str) -> None:
         self.fresh: set[int] = set()
+        self.resyncs: set[Subscription] = set()
         self._dispatcher = dispatcher
         self._progress = progress
         self._on_gap = on_gap
@@ -88,11 +91,22 @@ class Delivery:
         self.fresh.discard(relation.oid)
         yield from self._name_lost(relation)
         for view in self._dispatcher.views_of(relation.oid):
-            event = view.see_schema(place)
-            if isinstance(event, Gap):
-                event = self._other_table(event)
-            if event is not None:
-                yield from self._hand(view.subscription, event)
+            yield from self.tell_schema(view, place)
+
+    def tell_schema(self, view: View, place: Place) -> Steps:
+        """Tell one subscription how its table differs from what it was."""
+        event = view.see_schema(place)
+        if isinstance(event, Gap):
+            yield from self.resync(view.subscription, self._other_table(event))
+        elif event is not None:
+            yield from self._hand(view.subscription, event)
+
+    def resync(self, subscription: Subscription, gap: Gap) -> Steps:
+        """Tell a subscription of a gap; its table is read anew when it asked for that."""
+        if not subscription.first and (self._on_gap == "resync" or subscription.terms.snapshot):
+            gap = replace(gap, resync=True)
+            self.resyncs.add(subscription)
+        yield from self._hand(subscription, gap)
 
     def _name_lost(self, relation: Relation) -> Steps:
         """Tell those who go by the name that the table had before: its changes go past them from here on."""
@@ -131,8 +145,8 @@ class Delivery:
     def gap(self, gap: Gap) -> Steps:
         """Tell every subscription that changes may be missing here; caches first."""
         for subscription in sorted(self._dispatcher.subscriptions, key=lambda each: not each.first):
-            event: Event = Gap(gap.reason, self._progress.last or gap.last, subscription.previous)
-            yield from self._hand(subscription, event)
+            event = Gap(gap.reason, self._progress.last or gap.last, subscription.previous)
+            yield from self.resync(subscription, event)
 
     def _hand(self, subscription: Subscription, event: Any) -> Steps:
         left = self.call(subscription, event)

@@ -30,6 +30,7 @@ __all__ = [
     "Gap",
     "Insert",
     "Prepared",
+    "Read",
     "RowChange",
     "SchemaChange",
     "Truncate",
@@ -149,6 +150,29 @@ class Delete(RowChange):
     event_type = "DELETE"
 
 
+class Read(RowChange):
+    """A row as a snapshot of the table read it: the newest value at its place in the stream.
+
+    It stands between two transactions: its `position` is that of no change, its `xid` is 0, and its `commit_time` is
+    when the row was read. The effect is ENTER; there is no old row.
+    """
+
+    __slots__ = ()
+    event_type = "READ"
+
+    @property
+    def old_key(self) -> None:
+        """None: nothing was changed."""
+        return None
+
+    def apply(self, rows: MutableMapping[Any, Row]) -> None:
+        """Put the row into `rows`, a mapping from key to row. Raises ValueError when the table has no key."""
+        if self._relation.key is None:
+            raise ValueError(f"{self._relation} has no key, so its rows cannot be kept by key")
+        if self._new is not None:
+            rows[self.key] = self._new
+
+
 class Truncate(TableChange):
     """Every row of a table was removed by TRUNCATE."""
 
@@ -196,11 +220,13 @@ class Gap:
         reason: why, in words.
         last: position of the last change that is known to have been delivered; None when nothing is known.
         previous: the position delivered before to this subscription; None at its start.
+        resync: whether the rows of the table follow, read anew, each as a `Read`.
     """
 
     reason: str
     last: Position | None = None
     previous: Position | None = None
+    resync: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The gap as `reason`, `last` and `previous`, ready for JSON."""
@@ -212,14 +238,17 @@ class Gap:
         return json.dumps({"gap": self.to_dict()}, ensure_ascii=False)
 
     def apply(self, rows: MutableMapping[Any, Any]) -> None:
-        """Rows that were kept stay as they are, and may be out of date: read the table again."""
+        """Rows that were kept go when the table's rows follow; else they stay, and may be out of date."""
+        if self.resync:
+            rows.clear()
 
 
 Change: TypeAlias = Insert | Update | Delete | Truncate
 """A change of a table."""
 
-Event: TypeAlias = Insert | Update | Delete | Truncate | SchemaChange | Prepared | Gap
-"""What a handler receives. `Prepared` comes only from a slot that was once read with `two_phase=True`."""
+Event: TypeAlias = Insert | Update | Delete | Truncate | Read | SchemaChange | Prepared | Gap
+"""What a handler receives. `Prepared` comes only from a slot that was once read with `two_phase=True`, `Read` only with
+`snapshot=True` or `on_gap="resync"`."""
 
 
 def _key_of(relation: Relation, row: Row) -> Any:

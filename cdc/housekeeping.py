@@ -38,6 +38,7 @@ class Housekeeping:
         unseen: ids of received transactions that no snapshot has been seen to show yet.
         late_at: when, by time.monotonic(), handlers have kept the loop from its duties for long.
         rights_changed: set when rights were read again and differ.
+        before_save: called before each position that is saved.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Housekeeping:
     ) -> None:
         self.unseen: set[int] = set()
         self.rights_changed = False
+        self.before_save: list[Callable[[Session], None]] = []
         self._progress = progress
         self._caches = caches
         self._subscriptions = subscriptions
@@ -80,6 +82,8 @@ class Housekeeping:
     def save(self, session: Session, stream: Stream) -> None:
         """Save the position and confirm what stands before it."""
         self._saved_at = time.monotonic()
+        for call in self.before_save:
+            call(session)
         position = self._progress.position(session.saved.epoch)
         session.save(position, stream.standby.safe_lsn)
         self._progress.dirty = False

@@ -8,7 +8,7 @@ returned handler is a contiguous prefix of the stream: that is what is saved and
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 
@@ -28,6 +28,7 @@ from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
 from cdc.session import Session, Target
+from cdc.snapshotting import Snapshotting
 from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
 from cdc.transaction import Transaction
@@ -48,9 +49,17 @@ class Loop:
         link: the session of the moment, and what becomes of it.
         caches: the caches, by the subscription that clears them.
         progress: what was finished, and who waits for it.
+        snapshots: reads the tables of those who begin with their rows.
     """
 
-    def __init__(self, target: Target, dispatcher: Dispatcher, backoff: Backoff, rights_interval: float) -> None:
+    def __init__(
+        self,
+        target: Target,
+        dispatcher: Dispatcher,
+        backoff: Backoff,
+        rights_interval: float,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
         self.caches: dict[Subscription, Cache] = {}
         self.progress = Progress()
         self._target = target
@@ -59,6 +68,9 @@ class Loop:
         self._pace = Pace()
         self._house = Housekeeping(self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval)
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff)
+        self.snapshots = Snapshotting(
+            target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
+        )
 
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
@@ -75,6 +87,7 @@ class Loop:
                     yield from self.link.again(failure)
         finally:
             yield Call(self.link.end)
+            self.snapshots.close()
 
     # Streaming.
 
@@ -82,8 +95,10 @@ class Loop:
         session = self.link.session
         assert session is not None
         stream: Stream = yield Call(self.link.start, (session,))
+        yield from self.snapshots.begin(session)
         if session.slot.gap is not None:
             yield from self._tell_gap(session, session.slot.gap)
+            yield from self.snapshots.steps(session, stream)
             yield Call(self._house.save, (session, stream))
         while not self.link.is_stopping:
             frames = session.frames(_BATCH)
@@ -92,9 +107,11 @@ class Loop:
             if frames:
                 nap = self._pace.nap(len(frames), time.monotonic())
                 yield Nap(nap) if nap and self.link.status is Status.LIVE else Breathe()
+            elif self.snapshots.is_ready(stream):
+                yield Breathe()
             else:
                 session.check(time.monotonic())
-                yield Wait(session.sockets, self._house.patience())
+                yield Wait(session.sockets, self.snapshots.patience(self._house.patience()))
 
     def _take(self, session: Session, stream: Stream, frames: Sequence[bytes | memoryview]) -> Steps:
         """Let handlers have what the frames hold, one after the other. The path of a change; every call counts."""
@@ -189,6 +206,7 @@ class Loop:
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
         log.warning("gap", reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
+        self._house.unseen |= yield Call(session.invisible)
         self._activate(session)
         yield from self._delivery.gap(gap)
 
@@ -201,6 +219,7 @@ class Loop:
             if cache is not None:
                 cache.begin(self._house.unseen)
                 cache.set_live(self.link.status is Status.LIVE)
+            self.snapshots.add(subscription, session)
 
     def _keep_house(self, session: Session, stream: Stream) -> Steps:
         """What is due between two batches."""
@@ -209,6 +228,8 @@ class Loop:
             self._activate(session)
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
+        if self.snapshots.is_busy:
+            yield from self.snapshots.steps(session, stream)
         for duty in self._house.due(session, stream, now):
             with session.busy():
                 yield Call(duty)

@@ -14,6 +14,7 @@ from cdc.lsn import Position
 from cdc.relation import Relation
 from cdc.rls import Subject
 from cdc.sent import Sent
+from cdc.snapshot_progress import SnapshotProgress
 from cdc.terms import Terms
 from cdc.transaction import Place
 
@@ -52,11 +53,13 @@ class Subscription:
         subject: as whom it looks; None is trusted and sees everything.
         delivered: number of events handed to the handler.
         undecided: number of changes that could not be judged and were withheld.
+        snapshot: how far the reading of the table's rows has come; None when nobody asked for them.
         denied: why nothing is visible at the moment, or None.
     """
 
     __slots__ = (
         "_attached",
+        "_in_parts",
         "_last",
         "_name_lost",
         "_oid",
@@ -74,6 +77,7 @@ class Subscription:
         "name",
         "operations",
         "schema",
+        "snapshot",
         "subject",
         "table",
         "terms",
@@ -108,11 +112,14 @@ class Subscription:
         self.closed = False
         self.delivered = 0
         self.undecided = 0
+        self.snapshot = SnapshotProgress() if self.terms.snapshot else None
         self.denied: str | None = None
         self._last: Place | None = None
         self._on_close = on_close
         self._attached: frozenset[int] = frozenset()
         """OIDs of the partitions that had been attached when the subscription was checked; PostgreSQL 14 only."""
+        self._in_parts = self.terms.snapshot
+        """Whether its table has to be one that can be read in parts."""
         self._name_lost = False
         """Whether its table had another name when it changed last, and that was told."""
         self._oid: int | None = None

@@ -40,6 +40,8 @@ ROUTING = {
     "progress",
     "reconnect",
     "pace",
+    "snapshot_progress",
+    "chunk",
 }
 POSTGRES = {
     "connection",
@@ -54,12 +56,18 @@ POSTGRES = {
     "rights",
     "loader",
     "failures",
+    "snapshot",
+    "bookmark",
 }
 LOOPS = {
     "admission",
     "session",
     "housekeeping",
     "delivery",
+    "snapshotting",
+    "reading",
+    "marks",
+    "merging",
     "loop",
     "connecting",
     "ticker",
