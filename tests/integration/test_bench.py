@@ -15,7 +15,7 @@ import pytest
 BENCH = Path(__file__).parents[2] / "bench"
 SHARED = {"contest", "wal", "captured", "run"}
 SCRIPTS = sorted(path.stem for path in BENCH.glob("*.py") if path.stem not in SHARED)
-SMALL = {"end_to_end": 200, "latency": 40, "load": 600, "memory": 3000, "decode": 200, "profile_path": 400}
+SMALL = {"end_to_end": 200, "latency": 40, "load": 600, "memory": 3000, "decode": 200, "profile_path": 400, "snapshot": 300}
 WANTED = {
     "end_to_end": {
         "recvlogical_startup_seconds",
@@ -31,6 +31,7 @@ WANTED = {
         "decoder_insert_text_all_events_per_second",
         "stream_update_o_binary_key_events_per_second",
     },
+    "snapshot": {"copy_rows_per_second", "consumer_ratio", "consumer_written_ratio", "consumer_next_to_select_ratio"},
     "profile_path": {"split_microseconds", "take_the_frames_microseconds", "the_loops_own_steps_microseconds"},
 }
 
