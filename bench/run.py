@@ -15,6 +15,7 @@ from types import ModuleType
 
 import contest
 import decode
+import delivery
 import end_to_end
 import latency
 import load
@@ -22,7 +23,7 @@ import memory
 import profile_path
 import snapshot
 
-SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, load, memory, decode, profile_path, snapshot)
+SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, load, memory, delivery, decode, profile_path, snapshot)
 LEAST = 100
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cdc.async_cache import AsyncCache
 from cdc.cache import Cache
+from cdc.committed_transaction import CommittedTransaction
 from cdc.consumer import AsyncConsumer, Consumer
 from cdc.errors import (
     CdcError,
@@ -22,8 +23,11 @@ from cdc.errors import (
     UnsupportedMessage,
 )
 from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, Read, SchemaChange, Truncate, Update
+from cdc.family import Family
 from cdc.health import Colour, Health, Status
 from cdc.lsn import Lsn, Position
+from cdc.message import Message
+from cdc.parked import Parked
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.row import Row
@@ -41,6 +45,7 @@ __all__ = [
     "CdcError",
     "Change",
     "Colour",
+    "CommittedTransaction",
     "ConfigurationError",
     "ConnectionFailed",
     "Consumer",
@@ -48,13 +53,16 @@ __all__ = [
     "Delete",
     "Effect",
     "Event",
+    "Family",
     "Gap",
     "GapError",
     "HandlerError",
     "Health",
     "Insert",
     "Lsn",
+    "Message",
     "NotYetVisible",
+    "Parked",
     "Position",
     "Prepared",
     "Read",

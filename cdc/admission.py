@@ -16,7 +16,6 @@ from psycopg import sql
 
 from cdc.cache import Cache
 from cdc.catalog import (
-    has_children,
     load_types,
     nondeterministic,
     oid_of,
@@ -25,12 +24,14 @@ from cdc.catalog import (
     relation_message,
 )
 from cdc.errors import SubscriptionError
+from cdc.family import Family, Member
 from cdc.filters import compile_filter
 from cdc.log import log
 from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, Predicate, constant, every
 from cdc.publication import read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
+from cdc.refusals import check_binary, check_hidden, check_identity, no_table, refuse, refuse_children
 from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide
@@ -80,26 +81,70 @@ class Admission:
 
     def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
+        if isinstance(subscription, Family):
+            self._gather(subscription)
+        if subscription.parts != (subscription,):
+            return
         if self._binary:
-            _check_binary(subscription, cache)
+            check_binary(subscription, cache)
         relation = self._published(subscription, cache is not None)
         if subscription._in_parts:
             check_readable(self._connection, self._names, subscription, self._binary)
         if cache is not None:
-            _refuse_children(self._connection, relation.oid, str(relation))
+            refuse_children(self._connection, relation.oid, str(relation))
             self._bind_cache(cache, relation)
-        if subscription.subject is not None:
-            self._load_rights(relation.oid, subscription.subject.role)
-        predicate, decision = self._judge(subscription, relation)
-        if decision is not None and decision.unsupported:
-            _refuse(relation, decision)
-        if predicate is not None and not subscription.accept_undecided:
-            _check_identity(subscription, relation, predicate)
+        decision = self._check_decidable(subscription, relation)
         if decision is not None:
             subscription.denied = decision.denied
             self._checked[subscription] = relation
         elif self._streams:
             self._late.add(subscription)
+
+    def _gather(self, family: Family) -> None:
+        """Find the tables that a family means, and check each of them."""
+        published = {table for each in read_publications(self._connection, self._names) for table in each.tables}
+        named = {pattern.named for pattern in family.patterns if pattern.named is not None}
+        meant = {(schema, table) for schema, table in published if family.wants(schema, table)} | named
+        for pattern in family.patterns:
+            if not pattern.is_everything and not any(pattern.matches(*table) for table in meant):
+                raise no_table(pattern, self._names, published)
+        family.drop(family.members.keys() - meant)
+        for schema, table in sorted(meant):
+            self.check(family.member(schema, table))
+
+    def join(self, member: Member, relation: Relation) -> None:
+        """A table that a family means was announced: check what a subscription to it would be checked for.
+
+        The stream may be behind: the table may be gone, and what it sent before is delivered. Raises
+        SubscriptionError for a trusted subscriber; a subject is denied the table.
+        """
+        member.refused, member._oid = None, relation.oid
+        sent = sent_of(read_publications(self._connection, self._names), (member.schema, member.table))
+        if oid_of(self._connection, member.schema, member.table) == relation.oid:
+            self._tables[member.schema, member.table] = relation.oid
+        try:
+            if self._binary:
+                check_binary(member, None)
+            if sent is not None:
+                check_operations(member, sent, self._names, for_cache=False)
+            self._check_decidable(member, relation)
+        except SubscriptionError as error:
+            if member.subject is None:
+                raise
+            member.refused = str(error)
+        member._sent = sent
+        member._attached = attached_since(self._connection, self._names, relation.oid)
+
+    def _check_decidable(self, subscription: Subscription, relation: Relation) -> Decision | None:
+        """Raise SubscriptionError when changes of this relation could not be judged for it."""
+        if subscription.subject is not None:
+            self._load_rights(relation.oid, subscription.subject.role)
+        predicate, decision = self._judge(subscription, relation)
+        if decision is not None and decision.unsupported:
+            refuse(relation, decision)
+        if predicate is not None and not subscription.accept_undecided:
+            check_identity(subscription, relation, predicate)
+        return decision
 
     def relation(self, message: RelationMessage, roles: Iterable[str]) -> Relation:
         """The relation of a Relation message, with types, key and rights from the catalog."""
@@ -119,6 +164,8 @@ class Admission:
         SubscriptionError, unless he accepts undecided changes. To one who subscribed while the stream was behind,
         older shapes of the table show nothing: their rows were there before. A cache is cleared by them.
         """
+        if subscription.refused is not None:
+            return _deny(subscription, relation, subscription.refused)
         name = (relation.schema, relation.table)
         if subscription in self._late and relation.oid != subscription._oid == self._tables.get(name):
             return View(subscription, relation, past=True)
@@ -162,6 +209,9 @@ class Admission:
 
     def forget(self, subscription: Subscription) -> None:
         """The subscription was closed."""
+        if isinstance(subscription, Family):
+            for member in list(subscription.members.values()):
+                self.forget(member)
         self._late.discard(subscription)
         self._silent.discard(subscription)
         self._checked.pop(subscription, None)
@@ -189,7 +239,7 @@ class Admission:
     def _check_cached(self, subscription: Subscription, cache: Cache) -> None:
         oid = oid_of(self._connection, subscription.schema, subscription.table)
         if oid is not None:
-            _refuse_children(self._connection, oid, f"{subscription.schema}.{subscription.table}")
+            refuse_children(self._connection, oid, f"{subscription.schema}.{subscription.table}")
         if oid != subscription._oid:
             subscription._oid = oid
             cache.invalidate()
@@ -263,7 +313,7 @@ class Admission:
             return (predicates[0] if predicates else None), None
         decision = self._decide(relation, subscription.subject)
         if decision.granted:
-            _check_hidden(relation, predicates, decision)
+            check_hidden(relation, predicates, decision)
         if not decision.exempt or decision.denied is not None:
             predicates.append(decision.predicate)
         return (every(predicates) if predicates else None), decision
@@ -295,56 +345,7 @@ class Admission:
         cache.bind(relation, tuple(equalities))
 
 
-def _check_binary(subscription: Subscription, cache: Cache | None) -> None:
-    """Filters, policies and the keys of caches compare the server's text."""
-    wants = "a subject" if subscription.subject is not None else "a filter" if subscription.filter is not None else None
-    if cache is not None and cache.by is not None:
-        wants = "a cache with by="
-    if wants is not None:
-        raise SubscriptionError(
-            f"{subscription.schema}.{subscription.table}: {wants} compares values in text form, and this consumer "
-            "reads binary cells: leave out binary=True, or give this subscription a consumer of its own"
-        )
-
-
-def _refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) -> None:
-    if has_children(connection, oid):
-        raise SubscriptionError(
-            f"{name} has partitions or child tables, and not every change of those is sent as a change of "
-            "it: a cache could be stale"
-        )
-
-
-def _refuse(relation: Relation, decision: Decision) -> None:
-    found = "; ".join(f"policy {problem.policy!r}: {problem.construct}" for problem in decision.unsupported)
-    raise SubscriptionError(
-        f"{relation} has policies that cdc cannot decide: {found}. Rewrite them, or subscribe without a subject "
-        "in code that may see every row. `cdc policies` lists all of them"
-    )
-
-
 def _deny(subscription: Subscription, relation: Relation, reason: str) -> View:
     log.warning("subscription.denied", table=str(relation), reason=reason)
     subscription.denied = reason
     return View(subscription, relation, denied=True)
-
-
-def _check_identity(subscription: Subscription, relation: Relation, predicate: Predicate) -> None:
-    """Refuse updates and deletes whose old row would not show what the predicate reads."""
-    if not subscription.operations & {"UPDATE", "DELETE"}:
-        return
-    unsent = [relation.columns[index].name for index in sorted(predicate.columns & set(relation.identity.absent))]
-    if unsent:
-        raise SubscriptionError(
-            f"updates and deletes of {relation} cannot be judged: the old row comes without {', '.join(unsent)}. "
-            f'Run `ALTER TABLE "{relation.schema}"."{relation.table}" REPLICA IDENTITY FULL`, or pass '
-            "accept_undecided=True to go without the changes that cannot be judged"
-        )
-
-
-def _check_hidden(relation: Relation, filters: list[Predicate], decision: Decision) -> None:
-    """A filter on a column that the subject may not read would tell its values."""
-    for predicate in filters:
-        hidden = [relation.columns[i].name for i in predicate.columns if relation.columns[i].name in decision.hidden]
-        if hidden:
-            raise SubscriptionError(f"the filter reads {', '.join(hidden)} of {relation}, which the role may not read")

@@ -6,7 +6,6 @@ The catalog is newer than the stream, so what it says is checked against the Rel
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +26,8 @@ __all__ = [
     "partition_root",
     "primary_key",
     "relation_message",
-    "table_name",
 ]
 
-_NAME = re.compile(r'(?:(?P<schema>"(?:[^"]|"")+"|[^".]+)\.)?(?P<table>"(?:[^"]|"")+"|[^".]+)')
 _TYPES = """
 WITH RECURSIVE wanted(oid) AS (
     SELECT unnest(%s::oid[])
@@ -127,21 +124,6 @@ def _type_info(first: tuple[Any, ...], attributes: Iterable[tuple[str, int]], la
 def primary_key(connection: psycopg.Connection[Any], oid: int) -> list[str]:
     """Names of the primary key's columns, in the table's order; empty when there is none."""
     return [name for (name,) in connection.execute(_KEY, (oid,)).fetchall()]
-
-
-def table_name(name: str) -> tuple[str, str]:
-    """Schema and table of `table` or `schema.table`; the schema defaults to public.
-
-    Names are case-sensitive. One with a dot or a quote in it is written as in SQL, in double quotes.
-    """
-    found = _NAME.fullmatch(name) if isinstance(name, str) else None
-    if found is None:
-        raise SubscriptionError(f'{name!r} is not the name of a table; write wells, public.wells or "My.Table"')
-    return _unquoted(found["schema"] or "public"), _unquoted(found["table"])
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def nondeterministic(connection: psycopg.Connection[Any], oid: int) -> frozenset[str]:

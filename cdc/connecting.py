@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import psycopg
 
@@ -19,6 +20,7 @@ from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConnectionFailed
 from cdc.failures import translated
 from cdc.health import Status
+from cdc.held import Held
 from cdc.housekeeping import Housekeeping
 from cdc.log import log
 from cdc.progress import Progress
@@ -28,6 +30,7 @@ from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.ticker import Ticker
 from cdc.waiting import Call, Steps, Wait
+from cdc.watch import Watch
 
 __all__ = ["Connecting"]
 
@@ -47,6 +50,7 @@ class Connecting:
         attempts: failed attempts to connect since then.
         problem: why it is not connected, or None.
         is_stopping: whether somebody asked it to end.
+        whole: whether transactions have to come at their commit from now on; see `Held.unsure`.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Connecting:
         progress: Progress,
         house: Housekeeping,
         backoff: Backoff,
+        watch: Watch,
     ) -> None:
         self.status = Status.OFFLINE
         self.session: Session | None = None
@@ -64,12 +69,14 @@ class Connecting:
         self.attempts = 0
         self.problem: str | None = None
         self.is_stopping = False
+        self.whole = False
         self._target = target
         self._dispatcher = dispatcher
         self._caches = caches
         self._progress = progress
         self._house = house
         self._backoff = backoff
+        self._watch = watch
         self._ticker: Ticker | None = None
 
     def open(self, check: Callable[[Admission], None] | None = None) -> None:
@@ -95,6 +102,19 @@ class Connecting:
             except ConnectionFailed as failure:
                 self.problem = str(failure)
                 log.warning("reconnect.failed", attempt=self.attempts, reason=str(failure))
+
+    def sure(self, held: Held | None) -> None:
+        """Raise ConnectionFailed when it is not known which messages of a streamed transaction were rolled back.
+
+        They carry the xid of the whole transaction. The server sends it again at its commit, without them.
+        """
+        if held is not None and held.unsure:
+            self.whole = True
+            log.info("streaming.off", xid=held.xid, reason="messages, and a part that was rolled back")
+            raise ConnectionFailed(
+                f"the streamed transaction {held.xid} has messages, and a part of it was rolled back: "
+                "it is read again, without streaming"
+            )
 
     def _still_published(self, admission: Admission) -> None:
         admission.check_published(self._dispatcher.subscriptions)
@@ -122,15 +142,23 @@ class Connecting:
             yield Wait((), left)
 
     def start(self, session: Session) -> Stream:
-        """Begin to stream behind what was finished in this process, else behind what was saved."""
-        finished = self._progress.position(session.saved.epoch)
-        stream, interval = session.start(finished or session.saved.position)
+        """Begin to stream behind what was handed out in this process, else behind what was saved."""
+        handed = self._progress.handed_out(session.saved.epoch)
+        messages = self._dispatcher.listens
+        # A temporary slot cannot be read again.
+        whole = self.whole or (messages and session.slot.temporary)
+        stream, interval = session.start(handed or session.saved.position, messages, whole)
+        self._progress.standby = stream.standby
         self._house.unseen |= session.invisible()
         self._stop_ticker()
-        self._ticker = Ticker(session.tick, min(interval / 2, 1.0))
+        self._ticker = Ticker(partial(self._tick, session), min(interval / 2, 1.0))
         self.set_status(Status.CATCHING_UP)
         log.info("stream.started", slot=session.slot.name, lsn=str(session.saved.flush_lsn))
         return stream
+
+    def _tick(self, session: Session) -> None:
+        session.tick()
+        self._watch.look(time.monotonic())
 
     def live(self) -> None:
         """What was there when it connected has been handled."""

@@ -8,6 +8,7 @@ every call; the loop reads on its thread while a ticker sends status updates fro
 from __future__ import annotations
 
 import re
+import select
 import selectors
 import threading
 import time
@@ -140,6 +141,13 @@ class ReplicationConnection:
             return self._pgconn.socket
         except psycopg.OperationalError:
             raise ConnectionFailed("the replication connection is closed") from None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the other side has ended it, though not everything that it sent may have been read. Never waits."""
+        poll = select.poll()
+        poll.register(self.fileno(), getattr(select, "POLLRDHUP", 0))  # Linux alone has it; elsewhere POLLHUP counts.
+        return bool(poll.poll(0))
 
     def query(self, command: str) -> list[tuple[str | None, ...]]:
         """Run one command before streaming starts; its rows as text.

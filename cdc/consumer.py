@@ -16,8 +16,10 @@ from cdc.async_cache import AsyncCache
 from cdc.cache import Cache
 from cdc.consuming import Consuming
 from cdc.errors import ConfigurationError
+from cdc.iteration import AsyncEvents, Events
 from cdc.log import log
 from cdc.lsn import Lsn
+from cdc.parked import Parked
 from cdc.subscription import Handler, Subscription
 from cdc.terms import Options
 from cdc.waiting import AsyncWaiter, BlockingWaiter
@@ -39,32 +41,61 @@ class Consumer(Consuming):
     _ident: int | None = None
     _failure: BaseException | None = None
 
-    def on(self, table: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
-        """A decorator: let the function handle the changes of a table. Takes the options of `subscribe`."""
-        if callable(table):
-            raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
+    def on(self, *tables: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """A decorator: let the function handle the changes of a table, or of several.
+
+        `on("wells")`, `on("wells", "projects")`, `on("public.*")`; takes the options of `subscribe`.
+        """
+        _check_named(tables)
 
         def register(handler: _H) -> _H:
-            self.subscribe(table, handler, **options)
+            self.subscribe(tables, handler, **options)
             return handler
 
         return register
 
-    def subscribe(self, table: str, handler: Handler, **options: Unpack[Options]) -> Subscription:
-        """Let `handler` have the changes of a table, from the next transaction on.
+    def on_message(self, *prefixes: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """A decorator: let the function handle logical messages, from the next transaction on.
+
+        `on_message("outbox")` has the messages that `pg_logical_emit_message(…, 'outbox', …)` wrote; in a prefix
+        `*`, `?` and `[…]` match as in a shell, so that `"*"` means every message. Takes those options of `subscribe`
+        that say how events are handed over, not those that choose among rows; messages have no subject.
+
+        Raises SubscriptionError when the consumer streams already and had no such handler when it began.
+        """
+
+        def register(handler: _H) -> _H:
+            _refuse_coroutine(handler)
+            self._add(self._listener(prefixes, handler, options))
+            return handler
+
+        return register
+
+    def subscribe(self, table: str | Sequence[str], handler: Handler, **options: Unpack[Options]) -> Subscription:
+        """Let `handler` have the changes of a table, or of several, from the next transaction on.
 
         Args:
-            table: `"wells"` (of schema public) or `"schema.table"`.
+            table: `"wells"` (of schema public) or `"schema.table"`; a pattern such as `"public.*"`, `"sales_*"` or
+                `"*"`, which also means tables that are published later; or a list of these.
             handler: called with each event.
             options: what it wants of them, and how; see `cdc.terms.Options`.
 
         Raises SubscriptionError, at once when the consumer is open, else when it opens.
         """
-        if asyncio.iscoroutinefunction(handler):
-            raise ConfigurationError(f"{handler.__qualname__} is a coroutine function: use AsyncConsumer")
+        _refuse_coroutine(handler)
         subscription = self._subscription(table, handler, options)
         self._add(subscription)
         return subscription
+
+    def events(self, table: str, **options: Unpack[Options]) -> Events:
+        """The changes of a table for a `for` loop, from the next transaction on. Takes the options of `subscribe`.
+
+        An event is finished when the next one is asked for. The first one starts the consumer unless it runs. The
+        loop ends when the consumer is stopped, and raises what ended it otherwise. Raises what `subscribe` raises.
+        """
+        events = Events(self._iterated(table, options), self._loop.lanes, self._begin)
+        self._add(events.subscription)
+        return events
 
     def cache(
         self,
@@ -86,13 +117,34 @@ class Consumer(Consuming):
         """
         return self._cached(table, ttl, maxsize, by, patience)
 
+    def parked(self) -> list[Parked]:
+        """The events of this slot that handlers could not take, the oldest first. Asks the server.
+
+        Raises ConfigurationError before the consumer is open.
+        """
+        return self._parked()
+
+    def retry_parked(self, id: str, force: bool = False) -> None:
+        """Ask for another attempt with a parked event; the consumer makes it between two transactions.
+
+        When the handler takes it, it is parked no more; else it stays, with one more attempt counted. `force` hands it
+        over although a later change of its row was delivered.
+
+        Raises ConfigurationError for an unknown id, CdcError when it is out of date and not forced.
+        """
+        self._retry_parked(id, force)
+
+    def drop_parked(self, id: str) -> None:
+        """Forget a parked event for ever. Raises ConfigurationError for an unknown id."""
+        self._drop_parked(id)
+
     def wait_for(self, lsn: Lsn | str, timeout: float = 10.0) -> None:
         """Wait until everything up to `lsn` was handled: caches have moved and handlers have returned.
 
         `cdc.current_lsn(connection)` gives the LSN after a write. Raises TimeoutError after `timeout` seconds,
         the consumer's own failure when it fails meanwhile, ConfigurationError inside a handler.
         """
-        if threading.get_ident() == self._ident:
+        if self._is_inside:
             raise ConfigurationError("wait_for inside a handler would wait for itself")
         future = self._future(lsn)
         try:
@@ -139,7 +191,7 @@ class Consumer(Consuming):
         """
         self._loop.link.is_stopping = True
         self._wake()
-        if threading.get_ident() == self._ident:
+        if self._is_inside:
             return
         if self._thread is not None:
             self._thread.join()
@@ -169,6 +221,19 @@ class Consumer(Consuming):
             if error is None:
                 raise
             log.error("consumer.failed", reason=str(failure))
+
+    def _begin(self) -> None:
+        """Start, for an iteration, unless it runs or has ended."""
+        if self._is_inside:
+            raise ConfigurationError("an iteration inside a handler would wait for itself")
+        with self._starting:
+            if self._thread is None and self._ident is None and not self._is_ending:
+                self.start()
+
+    @property
+    def _is_inside(self) -> bool:
+        """Whether the caller is a handler."""
+        return threading.get_ident() == self._ident or self._loop.lanes.is_inside
 
     def _work_quietly(self) -> None:
         try:
@@ -205,13 +270,21 @@ class AsyncConsumer(Consuming):
     _is_own = False
     _ended: asyncio.Event | None = None
 
-    def on(self, table: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+    def on(self, *tables: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
         """See `Consumer.on`."""
-        if callable(table):
-            raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
+        _check_named(tables)
 
         def register(handler: _H) -> _H:
-            self._add(self._subscription(table, handler, options))
+            self._add(self._subscription(tables, handler, options))
+            return handler
+
+        return register
+
+    def on_message(self, *prefixes: str, **options: Unpack[Options]) -> Callable[[_H], _H]:
+        """See `Consumer.on_message`."""
+
+        def register(handler: _H) -> _H:
+            self._add(self._listener(prefixes, handler, options))
             return handler
 
         return register
@@ -221,6 +294,12 @@ class AsyncConsumer(Consuming):
         subscription = self._subscription(table, handler, options)
         await asyncio.to_thread(self._add, subscription)
         return subscription
+
+    def events(self, table: str, **options: Unpack[Options]) -> AsyncEvents:
+        """See `Consumer.events`; for an `async for` loop."""
+        events = AsyncEvents(self._iterated(table, options), self._loop.lanes, self._begin)
+        self._add(events.subscription)
+        return events
 
     def cache(
         self,
@@ -234,9 +313,21 @@ class AsyncConsumer(Consuming):
         """See `Consumer.cache`."""
         return AsyncCache(self._cached(table, ttl, maxsize, by, patience))
 
+    async def parked(self) -> list[Parked]:
+        """See `Consumer.parked`."""
+        return await asyncio.to_thread(self._parked)
+
+    async def retry_parked(self, id: str, force: bool = False) -> None:
+        """See `Consumer.retry_parked`."""
+        await asyncio.to_thread(self._retry_parked, id, force)
+
+    async def drop_parked(self, id: str) -> None:
+        """See `Consumer.drop_parked`."""
+        await asyncio.to_thread(self._drop_parked, id)
+
     async def wait_for(self, lsn: Lsn | str, timeout: float = 10.0) -> None:
         """See `Consumer.wait_for`."""
-        if self._task is not None and asyncio.current_task() is self._task:
+        if self._is_inside:
             raise ConfigurationError("wait_for inside a handler would wait for itself")
         try:
             await asyncio.wait_for(asyncio.wrap_future(self._future(lsn)), timeout)
@@ -277,7 +368,7 @@ class AsyncConsumer(Consuming):
         self._loop.link.is_stopping = True
         self._wake()
         task = self._task
-        if task is None or task is asyncio.current_task():
+        if task is None or self._is_inside:
             return
         if self._is_own:
             self._task = None
@@ -308,6 +399,24 @@ class AsyncConsumer(Consuming):
                 raise
             log.error("consumer.failed", reason=str(failure))
 
+    @property
+    def _is_inside(self) -> bool:
+        """Whether the caller is a handler."""
+        return (self._task is not None and asyncio.current_task() is self._task) or self._loop.lanes.is_inside
+
+    async def _begin(self) -> None:
+        """See `Consumer._begin`."""
+        if self._is_inside:
+            raise ConfigurationError("an iteration inside a handler would wait for itself")
+        while self._task is None and not self._is_ending:
+            if self._starting.acquire(blocking=False):
+                try:
+                    await self.start()
+                finally:
+                    self._starting.release()
+            else:
+                await asyncio.sleep(0.01)
+
     def _check_idle(self) -> None:
         if self._task is not None:
             raise ConfigurationError("this consumer runs already")
@@ -326,6 +435,16 @@ class AsyncConsumer(Consuming):
             self._over(failure)
             waiter.close()
             self._ended.set()
+
+
+def _refuse_coroutine(handler: Callable[..., Any]) -> None:
+    if asyncio.iscoroutinefunction(handler):
+        raise ConfigurationError(f"{handler.__qualname__} is a coroutine function: use AsyncConsumer")
+
+
+def _check_named(tables: Sequence[object]) -> None:
+    if not tables or callable(tables[0]):
+        raise ConfigurationError('write @consumer.on("wells"): the table has to be named')
 
 
 def _say_failure(task: asyncio.Task[None]) -> None:

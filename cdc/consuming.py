@@ -8,23 +8,30 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from inspect import iscoroutinefunction
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from cdc.admission import Admission
 from cdc.cache import Cache, columns_of
-from cdc.catalog import table_name
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
+from cdc.family import Family
 from cdc.health import Health, Status, verdict_of
+from cdc.lane import Driver
+from cdc.listener import Listener
 from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn
 from cdc.options import Options as StreamOptions
+from cdc.parked import Parked
+from cdc.pattern import Pattern, table_name
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
 from cdc.session import Target
@@ -34,6 +41,9 @@ from cdc.subscription import Handler, Subscription, operations_of
 from cdc.terms import Options, Terms
 
 __all__ = ["Consuming"]
+
+_ITERATION_QUEUE = 1000
+"""Events that may wait for an iteration, unless it says otherwise."""
 
 
 class Consuming:
@@ -55,6 +65,7 @@ class Consuming:
         binary: bool = False,
         spool_memory: int = 16 << 20,
         spool_folder: str | Path | None = None,
+        park_file: str | Path | None = None,
     ) -> None:
         """Keep the settings; nothing is connected to yet.
 
@@ -76,6 +87,8 @@ class Consuming:
             binary: read cells in binary form; then there are no filters, no subjects and no caches by key.
             spool_memory: bytes of uncommitted transactions that are kept in memory; what is more goes to a file.
             spool_folder: where that file is; default: the system's folder for temporary files.
+            park_file: where parked events go while the table cdc.parked cannot be written; default:
+                `wells-cdc/SLOT.parked.jsonl` in the folder for programs' state, `~/.local/state`.
 
         Raises ConfigurationError for a setting that cannot be.
         """
@@ -91,27 +104,31 @@ class Consuming:
         options = StreamOptions(streaming, two_phase, binary, spool_memory, folder)
         self._decoders: dict[str, Callable[[str], object]] = {}
         kept = open_state(state if slot is not None else None)
-        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders)
+        if not isinstance(park_file, str | Path | None) or park_file == "" or _is_no_file(park_file):
+            raise ConfigurationError(f"park_file is the path of a file, not {str(park_file)!r}")
+        beside = None if park_file is None else Path(park_file)
+        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, beside)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
         self._loader = Loader(self._load_dsn)
         self._require_subject = require_subject
         self._unchecked: list[tuple[Subscription, Cache | None]] = []
+        self._starting = threading.Lock()
         self._pid = os.getpid()
         self._wake: Callable[[], None] = _nobody_waits
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """Every open subscription, those of caches included."""
+        """Every open subscription, those of caches included; one to several tables counts as one."""
         own = self._loop.snapshots.is_own
-        begun = [subscription for subscription in self._dispatcher.subscriptions if not own(subscription)]
+        begun = [subscription for subscription in self._dispatcher.readers if not own(subscription)]
         return [*begun, *(subscription for subscription, _ in self._unchecked)]
 
     def health(self) -> Health:
         """Whether the consumer is well, and if not, why. Never waits."""
         link, session = self._loop.link, self._loop.link.session
         standby = session.stream.standby if session is not None and session.stream is not None else None
-        problems = () if link.problem is None else (link.problem,)
+        problems = self._problems()
         colour, reasons = verdict_of(link.status, link.attempts, problems)
         return Health(
             colour=colour,
@@ -124,7 +141,21 @@ class Consuming:
             lag_bytes=max(0, standby.server_lsn - standby.finished_lsn) if standby is not None else 0,
             reconnects=link.reconnects,
             attempts=link.attempts,
+            parked=self._loop.lot.count,
         )
+
+    def _parked(self) -> list[Parked]:
+        self._check_process()
+        return self._loop.lot.records(self._load_dsn())
+
+    def _retry_parked(self, id: str, force: bool) -> None:
+        self._check_process()
+        self._loop.lot.request(self._load_dsn(), id, force)
+        self._wake()
+
+    def _drop_parked(self, id: str) -> None:
+        self._check_process()
+        self._loop.lot.drop(self._load_dsn(), id)
 
     def register_type(self, name: str, decode: Callable[[str], object]) -> None:
         """Let `decode` turn the text of every value of a type into a Python object.
@@ -143,9 +174,22 @@ class Consuming:
             raise ConfigurationError(f"register_type({name!r}): register types before the consumer is opened")
         self._decoders[name] = decode
 
+    def _problems(self) -> tuple[str, ...]:
+        link, lot = self._loop.link, self._loop.lot
+        now = time.monotonic()
+        problems = [] if link.problem is None else [link.problem]
+        if link.status is not Status.STOPPED:
+            self._loop.watch.look(now)
+            problems += self._loop.watch.reasons(now)
+        if lot.count:
+            problems.append(f"parked events: {lot.count}; `cdc parked list` shows them")
+        if lot.problem is not None:
+            problems.append(lot.problem)
+        return (*problems, *self._loop.lanes.problems)
+
     def _notes(self) -> tuple[str, ...]:
         notes = []
-        subscriptions = self._dispatcher.subscriptions
+        subscriptions = self._dispatcher.readers
         denied = sum(1 for each in subscriptions if each.denied is not None)
         if self._forgetful:
             notes.append("state=None: nothing is remembered, so a re-created slot goes unnoticed")
@@ -155,8 +199,11 @@ class Consuming:
             notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
         return (*notes, *self._loop.snapshots.notes())
 
-    def _subscription(self, table: str, handler: Handler, options: Options) -> Subscription:
+    def _subscription(self, tables: str | Sequence[str], handler: Handler, options: Options) -> Subscription:
         """A subscription as the user asks for it; raises what he can mend without a server."""
+        named: list[Any] = list(tables) if isinstance(tables, list | tuple) else [tables]
+        patterns = [Pattern.of(each) for each in named]
+        table = ", ".join(pattern.text for pattern in patterns)
         terms = Terms.of(options)
         filter, subject, label = options.get("filter"), options.get("subject"), options.get("name")
         if not callable(handler):
@@ -169,20 +216,47 @@ class Consuming:
             raise ConfigurationError(f"the name of a subscription is text, not {label!r}")
         if subject is None and self._require_subject:
             raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
-        schema, name = table_name(table)
-        subscription = Subscription(
-            schema,
-            name,
-            handler,
-            operations_of(options.get("operations")),
-            filter,
-            subject,
-            options.get("accept_undecided", False),
-            on_close=self._subscription_closed,
-            terms=terms,
-            name=label,
-        )
+        made: dict[str, Any] = {
+            "operations": operations_of(options.get("operations")),
+            "filter": filter,
+            "subject": subject,
+            "accept_undecided": options.get("accept_undecided", False),
+            "on_close": self._subscription_closed,
+            "terms": terms,
+            "name": label,
+        }
+        if not patterns:
+            raise ConfigurationError("name a table to subscribe to, or several")
+        if len(patterns) > 1 or patterns[0].named is None:
+            subscription: Subscription = Family(patterns, handler, **made)
+        else:
+            subscription = Subscription(*patterns[0].named, handler, **made)
         subscription._in_parts = terms.snapshot or self._target.on_gap == "resync"
+        if subscription.parks and any(each.parks and each.name == subscription.name for each in self.subscriptions):
+            raise ConfigurationError(
+                f"two subscriptions with on_error='park' are called {subscription.name!r}: parked events are kept by "
+                "the subscription's name, so give each its own with name="
+            )
+        return subscription
+
+    def _listener(self, prefixes: Sequence[str], handler: Handler, options: Options) -> Listener:
+        """A subscription to messages as the user asks for it."""
+        if not callable(handler):
+            raise ConfigurationError(f"the handler of messages is {handler!r}, which cannot be called")
+        if self._require_subject:
+            raise ConfigurationError("messages have no subject, and this consumer has require_subject: use another one")
+        return Listener(prefixes, handler, options, self._subscription_closed)
+
+    def _iterated(self, table: str, options: Options) -> Subscription:
+        """A subscription whose events the user's own loop takes."""
+        for name in ("retries", "backoff", "on_error"):
+            if name in options:
+                raise ConfigurationError(f"{name} is for handlers: in an iteration, what raises is your own loop")
+        wanted: Options = {"queue": _ITERATION_QUEUE, "name": f"events of {table}", **options}
+        subscription = self._subscription(table, _no_handler, wanted)
+        if subscription.lane is None:
+            raise ConfigurationError("queue is the number of events that may wait for the iteration: give one")
+        subscription.lane.driver = Driver.USER
         return subscription
 
     def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
@@ -201,14 +275,19 @@ class Consuming:
     def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
-        _check_name(subscription, self.subscriptions)
+        _check_parts(subscription, self.subscriptions)
         session = self._loop.link.session
         if session is None:
             self._unchecked.append((subscription, cache))
             return
         if self._loop.link.status in (Status.CONNECTING, Status.STOPPED):
             doing = "reconnecting" if self._loop.link.status is Status.CONNECTING else "stopped"
-            raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.table} needs the server")
+            raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.label} needs the server")
+        if isinstance(subscription, Listener) and session.messages is False:
+            raise SubscriptionError(
+                f"{subscription}: the server was not asked for messages when streaming began: "
+                "call on_message before start() or run(), or have another handler of messages from the start"
+            )
         try:
             session.admission.check(subscription, cache)
         except psycopg.OperationalError as error:
@@ -219,11 +298,15 @@ class Consuming:
     def _admit(self, subscription: Subscription, cache: Cache | None) -> None:
         if cache is not None:
             self._loop.caches[subscription] = cache
+        if subscription.parks:
+            self._loop.lot.attend(subscription)
         self._dispatcher.add(subscription)
 
     def _subscription_closed(self, subscription: Subscription) -> None:
         self._unchecked = [pair for pair in self._unchecked if pair[0] is not subscription]
         self._dispatcher.remove(subscription)
+        if subscription.lane is not None:
+            subscription.lane.close()
         cache = self._loop.caches.pop(subscription, None)
         if cache is not None:
             cache.set_live(False)
@@ -261,6 +344,12 @@ class Consuming:
         if self._loop.link.session is not None:
             self._loop.link.session.close()
         self._loader.close()
+        self._loop.lanes.over(None)
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether it was stopped, or has ended by itself."""
+        return self._loop.link.is_stopping or self._loop.lanes.is_over
 
     def _future(self, lsn: Lsn | str) -> Future[None]:
         self._check_process()
@@ -270,13 +359,12 @@ class Consuming:
 
     def _over(self, failure: BaseException | None) -> None:
         """The loop is over: whoever waits for it hears why."""
-        if failure is None:
-            failure = CdcError("the consumer was stopped")
-        elif not isinstance(failure, Exception):
+        if failure is not None and not isinstance(failure, Exception):
             # A cancellation or an interrupt concerns the thread or task that got it, not those who wait.
             failure = CdcError(f"the consumer was ended by {type(failure).__name__}")
-        self._loop.progress.fail(failure)
-        self._loop.snapshots.fail(failure)
+        self._loop.progress.fail(failure or CdcError("the consumer was stopped"))
+        self._loop.snapshots.fail(failure or CdcError("the consumer was stopped"))
+        self._loop.lanes.over(failure)
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
         health = self.health()
@@ -306,17 +394,29 @@ class Consuming:
         return self._target.dsn if session is None else session.dsn
 
 
+def _no_handler(event: object) -> None:
+    """The handler of an iteration, which is never called."""
+
+
 def _nobody_waits() -> None:
     """What `wake` does before the loop runs."""
 
 
-def _check_name(subscription: Subscription, others: Sequence[Subscription]) -> None:
-    """Refuse a subscription whose snapshot would be remembered by another one's name."""
+def _check_parts(subscription: Subscription, others: Sequence[Subscription]) -> None:
+    """Refuse a subscription whose snapshot could not be told from another one's."""
+    if subscription._in_parts and isinstance(subscription, Family):
+        raise SubscriptionError(
+            f"snapshot=True and on_gap='resync' read one table: subscribe to each of {subscription.label} by its name"
+        )
     if subscription._in_parts and any(each.name == subscription.name and each._in_parts for each in others):
         raise SubscriptionError(
             f"two subscriptions are called {subscription.name!r}, and what was read for each is remembered by its "
             "name: give each a name= of its own"
         )
+
+
+def _is_no_file(path: str | Path | None) -> bool:
+    return path is not None and Path(path).exists() and not Path(path).is_file()
 
 
 def _check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, rights_interval: float) -> None:

@@ -1,21 +1,25 @@
 """Delivery: handing events to handlers, in their order, and waiting for those that are coroutines.
 
-No I/O and no clock; the waiter performs the steps. A handler that raises ends the consumer: its change is not
-acknowledged and comes again.
+No I/O and no clock; the waiter performs the steps. A subscription with a lane gets its events there, and the lane's
+driver calls the handler. What becomes of an event whose handler raises is the matter of `attempts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from inspect import isawaitable
 from typing import Any
 
+from cdc.attempts import Attempts, is_cancelled
 from cdc.dispatcher import Dispatcher
-from cdc.errors import GapError, HandlerError
+from cdc.errors import GapError
 from cdc.events import Gap, Prepared, Truncate
 from cdc.holding import PreparedEnd
+from cdc.lanes import Lanes
 from cdc.log import log
+from cdc.message import Message
 from cdc.progress import Progress
 from cdc.relation import Relation
 from cdc.subscription import Subscription
@@ -32,44 +36,69 @@ class Delivery:
     Attributes:
         fresh: OIDs of relations that were announced since their last change was delivered.
         resyncs: subscriptions that were told of a gap, and whose tables are to be read anew.
+        lanes: the lanes of the subscriptions that have one.
 
     Args:
         dispatcher: knows the views.
         progress: what was finished.
         on_gap: `"stop"`, `"deliver"` or `"resync"`.
+        attempts: tries again, and parks.
+        wake: ends a wait of the loop, from any thread.
     """
 
-    def __init__(self, dispatcher: Dispatcher, progress: Progress, on_gap: str) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        progress: Progress,
+        on_gap: str,
+        attempts: Attempts,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
         self.fresh: set[int] = set()
         self.resyncs: set[Subscription] = set()
+        self.lanes = Lanes(progress, self.call, wake)
         self._dispatcher = dispatcher
         self._progress = progress
         self._on_gap = on_gap
+        self._attempts = attempts
 
     def call(self, subscription: Subscription, event: Any) -> Steps | None:
         """Call a handler. None when it has finished with the event; else the steps that are left.
 
-        Every handler is called from here. An event counts as finished behind these steps.
+        Every handler is called from here, also those of lanes, on whatever thread. What it gets counts as finished
+        behind these steps; `events_of` (see `collector`) gives the single events of it.
         """
+        subscription._at_work = event
         try:
             result = subscription.handler(event)
-        except Exception as error:
+        except (Exception, CancelledError) as error:
             return self._failed(subscription, event, error)
         if result is None or not isawaitable(result):
-            return None
+            subscription._at_work = None
+            return None if subscription._parked is None else self._attempts.settled(subscription, event)
         return self._await(subscription, event, result)
 
     def _await(self, subscription: Subscription, event: Any, pending: Awaitable[Any]) -> Steps:
         """Await what an asynchronous handler returned."""
         try:
             yield Await(pending)
+        except CancelledError as error:
+            if is_cancelled():
+                raise
+            yield from self._failed(subscription, event, error)
+            return
         except Exception as error:
             yield from self._failed(subscription, event, error)
+            return
+        subscription._at_work = None
+        left = self._attempts.settled(subscription, event)
+        if left is not None:
+            yield from left
 
-    def _failed(self, subscription: Subscription, event: Any, error: Exception) -> Steps:
+    def _failed(self, subscription: Subscription, event: Any, error: BaseException) -> Steps:
         """A handler raised: what the subscription's terms say."""
-        raise _handler_error(subscription, event, error) from error
-        yield
+        yield from self._attempts.failed(subscription, event, error)
+        subscription._at_work = None
 
     def truncates(self, truncates: list[Truncate]) -> Steps:
         """One TRUNCATE, which may concern several relations."""
@@ -80,8 +109,17 @@ class Delivery:
                 seen = view.see(event)
                 if seen is not None:
                     self._progress.dirty = True
-                    yield from self._hand(view.subscription, seen)
-            self._progress.finished = event._place
+                    yield from self._hand(view.reader, seen, event._place)
+            self._progress.handed = event._place
+
+    def message(self, message: Message, epoch: str) -> Steps:
+        """A logical message; one that was handed out before the connection was lost is not told again."""
+        if self._progress.has_heard(message, epoch):
+            return
+        for listener in self._dispatcher.listeners(message.prefix):
+            self._progress.dirty = True
+            yield from self._hand(listener, listener.link_message(message), message._place)
+        self._progress.hear(message, epoch)
 
     def schema(self, place: Place, relation: Relation) -> Steps:
         """Before the first change since the relation was announced: tell how it differs from what it was.
@@ -89,7 +127,7 @@ class Delivery:
         Raises GapError when another table has taken its name, and the consumer stops at gaps.
         """
         self.fresh.discard(relation.oid)
-        yield from self._name_lost(relation)
+        yield from self._name_lost(place, relation)
         for view in self._dispatcher.views_of(relation.oid):
             yield from self.tell_schema(view, place)
 
@@ -97,26 +135,33 @@ class Delivery:
         """Tell one subscription how its table differs from what it was."""
         event = view.see_schema(place)
         if isinstance(event, Gap):
-            yield from self.resync(view.subscription, self._other_table(event))
+            yield from self.resync(view.reader, self._other_table(event), place)
         elif event is not None:
-            yield from self._hand(view.subscription, event)
+            yield from self._hand(view.reader, event, place)
 
-    def resync(self, subscription: Subscription, gap: Gap) -> Steps:
+    def resync(self, subscription: Subscription, gap: Gap, place: Place | None = None) -> Steps:
         """Tell a subscription of a gap; its table is read anew when it asked for that."""
-        if not subscription.first and (self._on_gap == "resync" or subscription.terms.snapshot):
+        if subscription._in_parts:
             gap = replace(gap, resync=True)
             self.resyncs.add(subscription)
-        yield from self._hand(subscription, gap)
+        yield from self._hand(subscription, gap, place)
 
-    def _name_lost(self, relation: Relation) -> Steps:
+    def between(self, subscription: Subscription, event: Any) -> Steps | None:
+        """Hand an event out that stands between two transactions. None when nothing is left to do."""
+        lane = subscription.lane
+        return self.call(subscription, event) if lane is None else self.lanes.put(subscription, lane, event, None)
+
+    def _name_lost(self, place: Place, relation: Relation) -> Steps:
         """Tell those who go by the name that the table had before: its changes go past them from here on."""
         for each in self._dispatcher.subscriptions:
             seen = each._seen
             if seen is None or seen[0].oid != relation.oid or str(seen[0]) == str(relation) or each._name_lost:
                 continue
+            if not each.named:
+                continue  # A pattern means whatever has such a name: the table leaves, and may join under the new one.
             each._name_lost = True
-            gap = Gap(f"table {seen[0]} is called {relation} from here on", previous=each.previous)
-            yield from self._hand(each, self._other_table(gap))
+            gap = Gap(f"table {seen[0]} is called {relation} from here on", previous=each.reader.previous)
+            yield from self._hand(each.reader, self._other_table(gap), place)
 
     def check(self, gap: Gap) -> None:
         """Raise GapError when the consumer stops at gaps."""
@@ -137,25 +182,24 @@ class Delivery:
         time = commit_time(end.microseconds)
         event = Prepared(end.gid, end.held.xid, end.lsn, time, end.rolled_back)
         tables = end.held.tables
-        for each in self._dispatcher.subscriptions:
-            concerned = (each.schema, each.table) in tables or (end.rolled_back and not tables)
-            if concerned and each.sees_all and not each.asked:
-                yield from self._hand(each, event)
+        concerned = [
+            each.reader
+            for each in self._dispatcher.subscriptions
+            if (each.schema, each.table) in tables or (end.rolled_back and not tables)
+        ]
+        for reader in dict.fromkeys(concerned):
+            if reader.sees_all and not reader.asked:
+                yield from self._hand(reader, event)
 
     def gap(self, gap: Gap) -> Steps:
         """Tell every subscription that changes may be missing here; caches first."""
-        for subscription in sorted(self._dispatcher.subscriptions, key=lambda each: not each.first):
+        for subscription in sorted(self._dispatcher.readers, key=lambda each: not each.first):
             event = Gap(gap.reason, self._progress.last or gap.last, subscription.previous)
             yield from self.resync(subscription, event)
 
-    def _hand(self, subscription: Subscription, event: Any) -> Steps:
-        left = self.call(subscription, event)
+    def _hand(self, subscription: Subscription, event: Any, place: Place | None = None) -> Steps:
+        """Hand an event out that stands at `place`; None: between two transactions."""
+        lane = subscription.lane
+        left = self.call(subscription, event) if lane is None else self.lanes.put(subscription, lane, event, place)
         if left is not None:
             yield from left
-
-
-def _handler_error(subscription: Subscription, event: Any, error: Exception) -> HandlerError:
-    name = getattr(subscription.handler, "__qualname__", repr(subscription.handler))
-    return HandlerError(
-        f"handler {name} raised {type(error).__name__}: {error}; {event!r} is not acknowledged and comes again"
-    )

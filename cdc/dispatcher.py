@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from cdc.events import Delete, Insert, RowChange, Truncate, Update
+from cdc.family import Family, Member
+from cdc.listener import Listener
 from cdc.relation import Relation
 from cdc.subscription import Subscription
 from cdc.view import View
@@ -27,17 +29,32 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._subscriptions: list[Subscription] = []
+        self._active: list[Subscription] = []
         self._waiting: list[Subscription] = []
         self._routes: dict[int, dict[type, list[View]]] = {}
         self._relations: dict[int, Relation] = {}
         self._oids: dict[tuple[str, str], int] = {}
 
     @property
-    def subscriptions(self) -> list[Subscription]:
-        """Every subscription that is open, also those that wait for a transaction to begin."""
+    def readers(self) -> list[Subscription]:
+        """Every subscription that is open, as users hold it, also those that wait for a transaction to begin."""
         with self._mutex:
-            return [*self._subscriptions, *self._waiting]
+            return [*self._active, *self._waiting]
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """The same by table: a family's members in its place."""
+        return _by_table(self.readers)
+
+    @property
+    def listens(self) -> bool:
+        """Whether anybody wants logical messages."""
+        return any(isinstance(reader, Listener) for reader in self.readers)
+
+    def listeners(self, prefix: str) -> list[Listener]:
+        """Those who want messages of this prefix, and have begun."""
+        with self._mutex:
+            return [each for each in self._active if isinstance(each, Listener) and each.hears(prefix)]
 
     def add(self, subscription: Subscription) -> None:
         """Let the subscription begin with the next transaction."""
@@ -47,13 +64,13 @@ class Dispatcher:
     def remove(self, subscription: Subscription) -> None:
         """Forget the subscription; its views go at the next transaction."""
         with self._mutex:
-            for subscriptions in (self._subscriptions, self._waiting):
+            for subscriptions in (self._active, self._waiting):
                 if subscription in subscriptions:
                     subscriptions.remove(subscription)
         for route in list(self._routes.values()):
             for event, views in route.items():
                 # A new list: the loop may be walking along the old one.
-                route[event] = [view for view in views if view.subscription is not subscription]
+                route[event] = [view for view in views if view.reader is not subscription]
 
     @property
     def has_waiting(self) -> bool:
@@ -64,12 +81,25 @@ class Dispatcher:
         """Between two transactions: let the waiting subscriptions begin. Returns them."""
         with self._mutex:
             begun, self._waiting = self._waiting, []
-            self._subscriptions += begun
-        tables = {(subscription.schema, subscription.table) for subscription in begun}
+            self._active += begun
+        tables = {(subscription.schema, subscription.table) for subscription in _by_table(begun)}
         for relation in list(self._relations.values()):
             if (relation.schema, relation.table) in tables:
                 self.define(relation, bind)
         return begun
+
+    def newcomers(self, schema: str, table: str) -> list[Member]:
+        """New members of the families that mean this table and do not have it, or could not have it so far."""
+        with self._mutex:
+            families = [each for each in self._active if isinstance(each, Family) and each.wants(schema, table)]
+        known = {id(family): family.members.get((schema, table)) for family in families}
+        members = [family.member(schema, table) for family in families]
+        return [each for each in members if known[id(each.reader)] is None or each.refused is not None]
+
+    @property
+    def relations(self) -> list[Relation]:
+        """The relations that were announced on this connection."""
+        return list(self._relations.values())
 
     def define(self, relation: Relation, bind: Bind) -> None:
         """Make the views on a relation anew, as when its message arrived or rights changed."""
@@ -90,7 +120,10 @@ class Dispatcher:
         return {each.subject.role for each in on_table if each.subject is not None}
 
     def forget_relations(self) -> None:
-        """Drop what was learned on a connection that is gone."""
+        """Drop what was learned on a connection that is gone, and members whose tables have gone meanwhile."""
+        for family in self.readers:
+            if isinstance(family, Family):
+                family.drop([name for name, each in list(family.members.items()) if each.has_left])
         self._relations.clear()
         self._routes.clear()
         self._oids.clear()
@@ -129,4 +162,10 @@ class Dispatcher:
 
     def _of(self, relation: Relation) -> list[Subscription]:
         with self._mutex:
-            return [s for s in self._subscriptions if (s.schema, s.table) == (relation.schema, relation.table)]
+            active = list(self._active)
+        return [each for each in _by_table(active) if (each.schema, each.table) == (relation.schema, relation.table)]
+
+
+def _by_table(readers: Sequence[Subscription]) -> list[Subscription]:
+    """The subscriptions to one table each that these consist of."""
+    return [part for reader in readers for part in reader.parts]

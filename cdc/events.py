@@ -247,8 +247,8 @@ Change: TypeAlias = Insert | Update | Delete | Truncate
 """A change of a table."""
 
 Event: TypeAlias = Insert | Update | Delete | Truncate | Read | SchemaChange | Prepared | Gap
-"""What a handler receives. `Prepared` comes only from a slot that was once read with `two_phase=True`, `Read` only with
-`snapshot=True` or `on_gap="resync"`."""
+"""What a handler receives of tables. `Prepared` comes only from a slot that was once read with `two_phase=True`, `Read`
+only with `snapshot=True` or `on_gap="resync"`."""
 
 
 def _key_of(relation: Relation, row: Row) -> Any:

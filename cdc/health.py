@@ -47,6 +47,7 @@ class Health:
         lag_bytes: bytes of WAL that the server has and this consumer has not handled yet.
         reconnects: how often the connection was lost.
         attempts: failed attempts to connect since it was lost.
+        parked: events that wait in the parking lot.
     """
 
     colour: Colour
@@ -59,6 +60,7 @@ class Health:
     lag_bytes: int = 0
     reconnects: int = 0
     attempts: int = 0
+    parked: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The same, ready for JSON."""
@@ -73,6 +75,7 @@ class Health:
             "lag_bytes": self.lag_bytes,
             "reconnects": self.reconnects,
             "attempts": self.attempts,
+            "parked": self.parked,
         }
 
 

@@ -19,7 +19,7 @@ from cdc.tuples import HEADER
 __all__ = ["Frames", "Held", "Spool"]
 
 _ROWS = b"IUD"
-_TRUNCATE = ord("T")
+_TRUNCATE, _MESSAGE = b"TM"
 
 
 class Frames(Protocol):
@@ -54,6 +54,7 @@ class Held:
         announced: for the relations announced in it, when that was, as a number that grows.
         names: schema and table of the relations announced before its rows, by OID.
         changed: OIDs of the relations that it changes.
+        unsure: whether a sub-transaction was aborted that may have sent messages: they carry the xid of the whole.
     """
 
     xid: int
@@ -63,7 +64,9 @@ class Held:
     announced: dict[int, int] = field(default_factory=dict)
     names: dict[int, tuple[str, str]] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
+    unsure: bool = False
     _aborted: set[int] = field(default_factory=set)
+    _has_messages: bool = False
 
     @property
     def body(self) -> int:
@@ -79,6 +82,8 @@ class Held:
             message, _ = read(frame, kind, at)
             assert isinstance(message, TruncateMessage)
             self.changed.update(message.relation_oids)
+        elif kind == _MESSAGE:
+            self._has_messages = True
         self.frames.append(frame)
 
     @property
@@ -92,6 +97,7 @@ class Held:
         The server forgets then what it has announced in the whole transaction, and announces it anew when needed.
         """
         self._aborted.add(subxid)
+        self.unsure = self._has_messages
         self.announced.clear()
 
     def committed(self) -> Iterator[list[bytes]]:

@@ -15,6 +15,8 @@ import psycopg
 
 from cdc.cache import Cache
 from cdc.loader import snapshot_of
+from cdc.lot import AT_ONCE, Lot
+from cdc.parked import Parked
 from cdc.progress import Progress
 from cdc.session import Session
 from cdc.stream import Stream
@@ -27,6 +29,7 @@ _IDLE_WAL = 1 << 20
 """Each save makes WAL itself, so that progress without a delivery is saved for this many bytes only."""
 _FENCE_EVERY = 0.2
 _PING_EVERY = 0.05
+_LOT_EVERY = 2.0
 _MANY_UNSEEN = 10_000
 _LATE = 0.1
 
@@ -39,6 +42,8 @@ class Housekeeping:
         late_at: when, by time.monotonic(), handlers have kept the loop from its duties for long.
         rights_changed: set when rights were read again and differ.
         before_save: called before each position that is saved.
+        holds: whether nothing may be saved, since a gap was not told to everybody yet.
+        requests: parked events that are to be handed over again.
     """
 
     def __init__(
@@ -47,16 +52,20 @@ class Housekeeping:
         caches: dict[Subscription, Cache],
         subscriptions: Callable[[], list[Subscription]],
         rights_interval: float,
+        lot: Lot,
     ) -> None:
+        self.requests: list[Parked] = []
         self.unseen: set[int] = set()
         self.rights_changed = False
         self.before_save: list[Callable[[Session], None]] = []
+        self.holds = False
         self._progress = progress
         self._caches = caches
         self._subscriptions = subscriptions
         self._rights_interval = rights_interval
         self.late_at = 0.0
-        self._saved_at = self._fenced_at = self._pinged_at = 0.0
+        self._lot = lot
+        self._saved_at = self._fenced_at = self._pinged_at = self._parked_at = 0.0
         self._rights_at = time.monotonic()
 
     def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
@@ -73,6 +82,10 @@ class Housekeeping:
             self._rights_at = now
             yield partial(self._refresh_rights, session)
 
+        if self._lot.is_used and stream.transaction is None and self._lot_is_due(now):
+            self._parked_at = now
+            yield self._see_to_lot
+
     def patience(self) -> float:
         """Seconds to wait for a frame before something may be due."""
         if self._progress.is_awaited:
@@ -82,17 +95,28 @@ class Housekeeping:
     def save(self, session: Session, stream: Stream) -> None:
         """Save the position and confirm what stands before it."""
         self._saved_at = time.monotonic()
-        for call in self.before_save:
-            call(session)
-        position = self._progress.position(session.saved.epoch)
-        session.save(position, stream.standby.safe_lsn)
+        if self.holds:
+            return
+        # Before the look at what is finished, since a lane may finish more at any time.
         self._progress.dirty = False
+        position, lsn = self._progress.finished(session.saved.epoch)
+        try:
+            for call in self.before_save:
+                call(session)
+            session.save(position, lsn)
+        except BaseException:
+            self._progress.dirty = True
+            raise
 
     def _save_is_due(self, session: Session, stream: Stream, now: float) -> bool:
-        if now - self._saved_at < _SAVE_EVERY:
+        if self.holds or now - self._saved_at < _SAVE_EVERY:
             return False
-        ahead = stream.standby.safe_lsn - stream.standby.confirmed_lsn
-        return self._progress.dirty or ahead >= _IDLE_WAL or (ahead > 0 and not session.remembers)
+        position, lsn = self._progress.finished(session.saved.epoch)
+        ahead = lsn - stream.standby.confirmed_lsn
+        if self._progress.dirty:
+            # Not again and again while a lane keeps it where it is.
+            return ahead > 0 or position not in (None, session.saved.position)
+        return ahead >= _IDLE_WAL or (ahead > 0 and not session.remembers)
 
     def _look_is_due(self, now: float) -> bool:
         if len(self.unseen) > _MANY_UNSEEN:
@@ -109,6 +133,17 @@ class Housekeeping:
             self.unseen.add(stream.transaction.xid)
         for cache in list(self._caches.values()):
             cache.seen(snapshot)
+
+    def _lot_is_due(self, now: float) -> bool:
+        return not self.requests and (self._lot.is_asked or now - self._parked_at >= _LOT_EVERY)
+
+    def _see_to_lot(self) -> None:
+        """How many are parked, and which of them are asked for; at once again when there may be more of these."""
+        self._lot.look()
+        readers = {each.reader for each in self._subscriptions()}
+        self.requests = self._lot.requests([each.name for each in readers if each.parks])
+        if len(self.requests) >= AT_ONCE:
+            self._parked_at = 0.0
 
     def _refresh_rights(self, session: Session) -> None:
         """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""

@@ -1,8 +1,8 @@
 """The loop: connect, receive, dispatch, confirm, and again after the connection was lost.
 
 One generator for threads and asyncio; it yields what it waits for (see `waiting`). A change is handed to every
-subscription that sees it, in commit order, before the next one is looked at, so what stands behind the last
-returned handler is a contiguous prefix of the stream: that is what is saved and confirmed.
+subscription that sees it, in commit order, before the next one is looked at. What stands before the first change that
+a handler has not finished (see `progress`) is a contiguous prefix of the stream: that is what is saved and confirmed.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
+from cdc.attempts import Attempts, Unfinished
 from cdc.cache import Cache
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
 from cdc.errors import ConnectionFailed
-from cdc.events import Gap, RowChange
+from cdc.events import Gap, RowChange, Truncate
 from cdc.failures import translated
 from cdc.health import Status
 from cdc.holding import Committed, PreparedEnd
 from cdc.housekeeping import Housekeeping
+from cdc.lane import Lane
 from cdc.log import log
+from cdc.lot import Lot
+from cdc.message import Message
 from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
@@ -33,6 +37,7 @@ from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
 from cdc.transaction import Transaction
 from cdc.waiting import Breathe, Call, Nap, Steps, Wait
+from cdc.watch import Watch
 
 __all__ = ["Loop"]
 
@@ -50,6 +55,9 @@ class Loop:
         caches: the caches, by the subscription that clears them.
         progress: what was finished, and who waits for it.
         snapshots: reads the tables of those who begin with their rows.
+        lanes: where the events of some subscriptions wait for their handlers.
+        lot: what is parked.
+        watch: which handlers are at work for long.
     """
 
     def __init__(
@@ -64,10 +72,17 @@ class Loop:
         self.progress = Progress()
         self._target = target
         self._dispatcher = dispatcher
-        self._delivery = Delivery(dispatcher, self.progress, target.on_gap)
+        self.lot = Lot(lambda: self.link.session, target.park_file, target.decoders)
+        self.watch = Watch(lambda: dispatcher.readers)
+        self._attempts = Attempts(self.lot, lambda: self.link.is_stopping)
+        self._delivery = Delivery(dispatcher, self.progress, target.on_gap, self._attempts, wake)
+        self.lanes = self._delivery.lanes
+        self.lanes.stop = lambda: self._stop(wake)
         self._pace = Pace()
-        self._house = Housekeeping(self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval)
-        self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff)
+        self._house = Housekeeping(
+            self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval, self.lot
+        )
+        self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
         self.snapshots = Snapshotting(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
         )
@@ -79,15 +94,30 @@ class Loop:
                 try:
                     yield from self._stream()
                 except ConnectionFailed as error:
-                    yield from self.link.again(error)
+                    yield from self._again(error)
                 except psycopg.Error as error:
                     failure = translated(error)
                     if not isinstance(failure, ConnectionFailed):
                         raise failure from error
-                    yield from self.link.again(failure)
+                    yield from self._again(failure)
+        except Unfinished:
+            pass  # It was stopped while an event waited for its next attempt.
         finally:
-            yield Call(self.link.end)
-            self.snapshots.close()
+            try:
+                yield from self.lanes.end()
+            finally:
+                yield Call(self.link.end)
+                self.snapshots.close()
+        self.lanes.check()
+
+    def _again(self, error: ConnectionFailed) -> Steps:
+        """The connection was lost. What is there need not wait until there is another."""
+        yield from self.lanes.hurry()
+        yield from self.link.again(error)
+
+    def _stop(self, wake: Callable[[], None]) -> None:
+        self.link.is_stopping = True
+        wake()
 
     # Streaming.
 
@@ -97,9 +127,10 @@ class Loop:
         stream: Stream = yield Call(self.link.start, (session,))
         yield from self.snapshots.begin(session)
         if session.slot.gap is not None:
+            self._house.holds = True
             yield from self._tell_gap(session, session.slot.gap)
-            yield from self.snapshots.steps(session, stream)
-            yield Call(self._house.save, (session, stream))
+        if self._house.holds:
+            yield from self._finish_all(session, stream)
         while not self.link.is_stopping:
             frames = session.frames(_BATCH)
             yield from self._take(session, stream, frames)
@@ -111,7 +142,8 @@ class Loop:
                 yield Breathe()
             else:
                 session.check(time.monotonic())
-                yield Wait(session.sockets, self.snapshots.patience(self._house.patience()))
+                patience = min(self._house.patience(), self.lanes.patience())
+                yield Wait(session.sockets, self.snapshots.patience(patience))
 
     def _take(self, session: Session, stream: Stream, frames: Sequence[bytes | memoryview]) -> Steps:
         """Let handlers have what the frames hold, one after the other. The path of a change; every call counts."""
@@ -128,21 +160,32 @@ class Loop:
                     seen = view.see(item)
                     if seen is not None:
                         progress.dirty = True
-                        left = delivery.call(view.subscription, seen)
+                        subscription = view.reader
+                        if subscription.lane is None:
+                            left = delivery.call(subscription, seen)
+                        else:
+                            left = self._put(subscription, subscription.lane, seen)
                         if left is not None:
                             yield from left
-                progress.finished = item._place
+                progress.handed = item._place
                 if clock() >= house.late_at:
                     yield from self._keep_house(session, stream)
             elif item is _REACHED:
                 if progress.is_awaited:
-                    progress.reached(stream.standby.finished_lsn)
+                    progress.reached()
             elif isinstance(item, Transaction):
                 house.unseen.add(item.xid)
                 if self._dispatcher.has_waiting:
-                    self._activate(session)
+                    yield from self._activate(session)
             elif item is not None:
                 yield from self._act(session, stream, item)
+
+    def _put(self, subscription: Subscription, lane: Lane, seen: RowChange | Truncate) -> Steps | None:
+        """Hand a change out to a lane. When that is full, the duties are due behind this change, and wait for room."""
+        left = self.lanes.put(subscription, lane, seen, seen._place)
+        if lane.stalls:
+            self._house.late_at = 0.0
+        return left
 
     def _act(self, session: Session, stream: Stream, item: Received) -> Steps:
         """What the rarer frames ask for."""
@@ -150,17 +193,24 @@ class Loop:
             yield from self._define(session, stream, item)
         elif isinstance(item, list):
             yield from self._delivery.truncates(item)
+        elif isinstance(item, Message):
+            yield from self._delivery.message(item, stream.epoch)
+            if time.monotonic() >= self._house.late_at or self.lanes.stalled:
+                yield from self._keep_house(session, stream)
         elif isinstance(item, Committed):
+            self.link.sure(item.held)
             yield from self._deliver(session, stream, item)
         elif isinstance(item, PreparedEnd):
-            self._activate(session)
+            if not item.rolled_back:
+                self.link.sure(item.held)
+            yield from self._activate(session)
             if self._target.options.two_phase:  # A slot that was made with it tells of them without being asked.
                 yield from self._delivery.prepared(item)
             stream.told(item)
 
     def _deliver(self, session: Session, stream: Stream, committed: Committed) -> Steps:
         """A transaction that was held has committed: its changes take the ordinary way now."""
-        self._activate(session)
+        yield from self._activate(session)
         if committed.held is None and committed.gid and not stream.is_finished(committed.commit_lsn):
             yield from self._lost_prepared(session, committed.gid)
         self._house.unseen.add(committed.xid)
@@ -178,14 +228,14 @@ class Loop:
         self._delivery.fresh |= stream.relations.keys()
         if committed.gid:
             self._finish_prepared(stream, committed)
-        self.progress.reached(stream.standby.finished_lsn)
+        self.progress.reached()
 
     def _finish_prepared(self, stream: Stream, committed: Committed) -> None:
         """Remember that it is over, also when it had no change: after a restart its commit may come without them."""
-        finished = self.progress.position(stream.epoch)
-        if finished is None or finished.commit_lsn < committed.commit_lsn:
+        handed = self.progress.handed_out(stream.epoch)
+        if handed is None or handed.commit_lsn < committed.commit_lsn:
             transaction = Transaction(stream.epoch, committed.xid, committed.commit_lsn, committed.commit_microseconds)
-            self.progress.finished = (transaction, 0)
+            self.progress.handed = (transaction, 0)
 
     def _lost_prepared(self, session: Session, gid: str) -> Steps:
         if self._target.slot is not None and self._target.state is None:
@@ -196,9 +246,12 @@ class Loop:
         yield from self._tell_gap(session, gap)
 
     def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
+        newcomers = self._dispatcher.newcomers(message.schema, message.table)
         roles = self._dispatcher.roles(message.schema, message.table)
         relation = yield Call(session.relation, (message, roles))
         stream.define(relation)
+        if newcomers:
+            yield Call(session.join, (newcomers, relation))
         if relation.schema != "cdc":
             self._dispatcher.define(relation, session.admission.view)
             self._delivery.fresh.add(relation.oid)
@@ -207,10 +260,28 @@ class Loop:
         log.warning("gap", reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
         self._house.unseen |= yield Call(session.invisible)
-        self._activate(session)
+        yield from self._activate(session)
         yield from self._delivery.gap(gap)
 
-    def _activate(self, session: Session) -> None:
+    def _finish_all(self, session: Session, stream: Stream) -> Steps:
+        """Behind a gap: nothing of the new epoch is handed out or saved before the old one is finished."""
+        for lane in self.progress.lanes:
+            lane.hurry()
+        yield from self._until(lambda: self.progress.oldest is None, session, stream)
+        if self.progress.oldest is None:
+            self._house.holds = False
+            yield Call(self._house.save, (session, stream))
+
+    def _until(self, condition: Callable[[], bool], session: Session, stream: Stream) -> Steps:
+        """Do nothing but the duties until lanes have come so far, the connection is lost or the loop has to end."""
+        self.lanes.is_awaited = True
+        while not (condition() or self.link.is_stopping):
+            yield Wait((), min(self._house.patience(), self.lanes.patience()))
+            session.check_unread()
+            yield from self._duties(session, stream)
+        self.lanes.is_awaited = False
+
+    def _activate(self, session: Session) -> Steps:
         """Between two transactions: let new subscriptions begin."""
         if not self._dispatcher.has_waiting:
             return
@@ -220,16 +291,30 @@ class Loop:
                 cache.begin(self._house.unseen)
                 cache.set_live(self.link.status is Status.LIVE)
             self.snapshots.add(subscription, session)
+        for relation in self._dispatcher.relations:  # Those that joined the publication since a family was checked.
+            newcomers = self._dispatcher.newcomers(relation.schema, relation.table)
+            if newcomers:
+                yield Call(session.join, (newcomers, relation))
+                self._dispatcher.define(relation, session.admission.view)
 
     def _keep_house(self, session: Session, stream: Stream) -> Steps:
-        """What is due between two batches."""
+        """What is due between two batches; also to wait until no lane is full any more."""
+        yield from self._duties(session, stream)
+        if self.lanes.stalled:
+            self.lanes.say_stalled()
+            yield from self._until(lambda: not self.lanes.stalled, session, stream)
+
+    def _duties(self, session: Session, stream: Stream) -> Steps:
         now = time.monotonic()
         if stream.transaction is None:
-            self._activate(session)
+            yield from self._activate(session)
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
         if self.snapshots.is_busy:
             yield from self.snapshots.steps(session, stream)
+        if self.progress.lanes:
+            yield from self.lanes.due()
+            self.progress.reached()
         for duty in self._house.due(session, stream, now):
             with session.busy():
                 yield Call(duty)
@@ -238,4 +323,14 @@ class Loop:
             log.info("rights.changed")
             session.admission.review()
             self._dispatcher.rebind(session.admission.view)
+        if self._house.requests and stream.transaction is None:
+            yield from self._retry()
         session.feedback()
+
+    def _retry(self) -> Steps:
+        """Hand parked events over again that somebody asked for."""
+        requests, self._house.requests = self._house.requests, []
+        named = {each.name: each for each in self._dispatcher.readers if each.parks}
+        for parked in requests:
+            if parked.subscription in named and not self.link.is_stopping:
+                yield from self._attempts.again(parked, named[parked.subscription])

@@ -39,6 +39,8 @@ class Marks:
         self._kept: dict[str, Subscription] = {}
         self._changed: set[str] = set()
         self._gone: set[str] = set()
+        self._ahead: dict[str, list[tuple[int, Bookmark]]] = {}
+        """Bookmarks behind events that a lane has not finished yet, with the number of the first event behind them."""
 
     def load(self, session: Session, subscriptions: Sequence[Subscription]) -> None:
         """Find the bookmarks of a former process. Raises ConfigurationError when they are needed and cannot be had."""
@@ -81,10 +83,25 @@ class Marks:
 
     def put(self, name: str, mark: Bookmark) -> Bookmark:
         """Remember it, with the next save."""
+        self._ahead.pop(name, None)
         self._marks[name] = mark
         self._changed.add(name)
         self._gone.discard(name)
         return mark
+
+    def put_behind(self, name: str, mark: Bookmark, number: int) -> None:
+        """Remember it with the first save behind which the subscription's handler has finished what came before."""
+        self._ahead.setdefault(name, []).append((number, mark))
+
+    def has_finished(self, subscription: Subscription, number: int) -> bool:
+        """Whether the handler has finished the events before this number."""
+        oldest = None if subscription.lane is None else subscription.lane.oldest
+        return oldest is None or oldest.number >= number
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to save."""
+        return bool(self._changed or self._gone or self._ahead)
 
     def outlived(self, epoch: str) -> list[Subscription]:
         """Those whose bookmark is of another life of the slot."""
@@ -98,7 +115,14 @@ class Marks:
         """Save what has changed. Raises ConfigurationError, or ConnectionFailed."""
         for name in [name for name, subscription in self._kept.items() if subscription.closed]:
             del self._kept[name], self._marks[name]
+            self._ahead.pop(name, None)
             self._gone.add(name)
+        for name, ahead in list(self._ahead.items()):
+            finished = [mark for number, mark in ahead if self.has_finished(self._kept[name], number)]
+            if finished:
+                self.put(name, finished[-1])
+                if len(ahead) > len(finished):
+                    self._ahead[name] = ahead[len(finished) :]
         changed, gone = self._changed & self._marks.keys(), set(self._gone)
         if self._store is not None and session.remembers and (changed or gone):
             try:

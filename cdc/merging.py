@@ -64,8 +64,10 @@ class Merging:
             self.at = (lsn, ordinal)
             seen = view.see(Read((transaction, ordinal), chunk.relation, None, row, Effect.ENTER))
             if seen is not None:
-                left = self._delivery.call(reading.subscription, seen)
+                left = self._delivery.between(reading.subscription, seen)
                 if left is not None:
                     yield from left
                 reading.progress.rows += 1
             del chunk.rows[key]
+            if self._delivery.lanes.stalled:
+                return

@@ -5,7 +5,7 @@ Does no I/O. The manual: "Logical Streaming Replication Parameters".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cdc.errors import ConfigurationError
@@ -55,8 +55,16 @@ class Options:
             remedy = "leave it out; a prepared transaction comes when it commits"
             raise _too_old("two_phase=True", 15, server_version, remedy)
 
-    def parameters(self, publications: str) -> str:
-        """The options of START_REPLICATION; `publications` is the quoted list of their names."""
+    def parameters(self, publications: str, messages: bool = False, whole: bool = False) -> str:
+        """The options of START_REPLICATION.
+
+        Args:
+            publications: the quoted list of their names.
+            messages: whether logical messages are wanted.
+            whole: whether transactions have to come at their commit this time, without what was rolled back.
+        """
+        if whole:
+            return replace(self, streaming="off").parameters(publications, messages)
         asked = [f"proto_version '{self._protocol}'", f"publication_names {publications}"]
         if self.streaming != "off":
             asked.append(f"streaming '{self.streaming}'")
@@ -64,6 +72,8 @@ class Options:
             asked.append("two_phase 'on'")
         if self.binary:
             asked.append("binary 'true'")
+        if messages:
+            asked.append("messages 'true'")
         return ", ".join(asked)
 
     @property

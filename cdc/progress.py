@@ -1,45 +1,105 @@
-"""Progress: up to where the stream was handled, and who waits for it.
+"""Progress: up to where the stream was handed out, up to where it was handled, and who waits for it.
 
-Pure but for a mutex: waiters come from any thread, the loop tells what it has finished.
+Pure but for a mutex: waiters come from any thread, the loop tells what it has handed out. What is handed out is
+finished, unless it still waits in a lane; then everything before the oldest such event is. What was handed out is not
+handed out again in this process; what is finished is saved and confirmed.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from concurrent.futures import Future
 
+from cdc.collector import Mark
+from cdc.lane import Lane
 from cdc.lsn import Lsn, Position
+from cdc.message import Message
+from cdc.standby import Standby
 from cdc.transaction import Place
 
 __all__ = ["Progress"]
 
 
 class Progress:
-    """What was finished, as a position, and the futures of those who wait for an LSN.
+    """What was handed out and what is finished, and the futures of those who wait for an LSN.
 
     Attributes:
-        finished: place of the last change that every handler has finished.
-        dirty: whether something was delivered since the position was saved.
+        handed: place of the last change that was handed out to everybody who sees it.
+        dirty: whether something was finished since the position was saved.
+        lanes: the lanes that have had events.
+        standby: knows how far the conversation of the moment is; None before the first.
     """
 
+    __slots__ = ("_failure", "_heard", "_mutex", "_numbers", "_waiters", "dirty", "handed", "lanes", "standby")
+
     def __init__(self) -> None:
-        self.finished: Place | None = None
+        self.handed: Place | None = None
+        self._heard = ("", Lsn(0), Lsn(0), Lsn(0))
+        """Epoch; commit LSN and LSN of the last transactional message; LSN of the last other one."""
         self.dirty = False
+        self.lanes: tuple[Lane, ...] = ()
+        self.standby: Standby | None = None
         self._mutex = threading.Lock()
+        self._numbers = itertools.count()
         self._waiters: list[tuple[Lsn, Future[None]]] = []
         self._failure: BaseException | None = None
 
+    def mark(self) -> Mark:
+        """What is finished once the lanes are empty: what an event that is handed out now holds back."""
+        standby = self.standby
+        assert standby is not None
+        return Mark(next(self._numbers), self.handed, standby.finished_lsn, standby.safe_lsn)
+
+    @property
+    def oldest(self) -> Mark | None:
+        """What was finished before the oldest unfinished event of all lanes; None when every event is finished."""
+        marks = [mark for lane in self.lanes if (mark := lane.oldest) is not None]
+        return min(marks, key=lambda mark: mark.number, default=None)
+
+    def handed_out(self, epoch: str) -> Position | None:
+        """The last position handed out; None when nothing was in this epoch."""
+        return _position(self.handed, epoch)
+
+    def finished(self, epoch: str) -> tuple[Position | None, Lsn]:
+        """The last finished position, None when nothing was finished in this epoch, and the LSN to confirm with it."""
+        # In this order: what is finished in between is then in neither of them.
+        oldest = self.oldest
+        standby = self.standby
+        assert standby is not None
+        if oldest is None:
+            return _position(self.handed, epoch), standby.safe_lsn
+        return _position(oldest.place, epoch), min(oldest.safe_lsn, standby.safe_lsn)
+
     def position(self, epoch: str) -> Position | None:
         """The last finished position; None when nothing was finished in this epoch."""
-        if self.finished is None or self.finished[0].epoch != epoch:
-            return None
-        transaction, ordinal = self.finished
-        return transaction.position(ordinal)
+        oldest = self.oldest
+        return _position(self.handed if oldest is None else oldest.place, epoch)
 
     @property
     def last(self) -> Position | None:
-        """The last finished position, of whatever epoch."""
-        return None if self.finished is None else self.position(self.finished[0].epoch)
+        """The last position handed out, of whatever epoch."""
+        return None if self.handed is None else self.handed_out(self.handed[0].epoch)
+
+    def has_heard(self, message: Message, epoch: str) -> bool:
+        """Whether this process has handed out the message before; messages come in the order of these LSNs."""
+        heard, commit_lsn, lsn, at_once = self._heard
+        if heard != epoch:
+            return False
+        if message._place is None:
+            return message.lsn <= at_once
+        return (message._place[0].commit_lsn, message.lsn) <= (commit_lsn, lsn)
+
+    def hear(self, message: Message, epoch: str) -> None:
+        """The message was handed out to everybody who listens."""
+        heard, *lsns = self._heard
+        commit_lsn, lsn, at_once = lsns if heard == epoch else (Lsn(0), Lsn(0), Lsn(0))
+        if message._place is None:
+            at_once = message.lsn
+        else:
+            commit_lsn, lsn = message._place[0].commit_lsn, message.lsn
+            self.handed = message._place
+        self._heard = (epoch, commit_lsn, lsn, at_once)
 
     @property
     def is_awaited(self) -> bool:
@@ -61,8 +121,12 @@ class Progress:
             future.set_exception(failure)
         return future
 
-    def reached(self, lsn: Lsn) -> None:
-        """Everything up to `lsn` was handled."""
+    def reached(self) -> None:
+        """Tell those who wait for what is finished by now."""
+        oldest, standby = self.oldest, self.standby
+        if standby is None:
+            return
+        lsn = standby.finished_lsn if oldest is None else min(oldest.handed_lsn, standby.finished_lsn)
         with self._mutex:
             done = [future for wanted, future in self._waiters if wanted <= lsn]
             self._waiters = [waiter for waiter in self._waiters if waiter[0] > lsn]
@@ -78,3 +142,10 @@ class Progress:
         for _, future in waiters:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
+
+
+def _position(place: Place | None, epoch: str) -> Position | None:
+    if place is None or place[0].epoch != epoch:
+        return None
+    transaction, ordinal = place
+    return transaction.position(ordinal)

@@ -14,6 +14,8 @@ from psycopg import sql
 
 from cdc.catalog import attached, name_of, partition_root
 from cdc.errors import SubscriptionError
+from cdc.family import Member
+from cdc.log import log
 from cdc.publication import read_publications, sent_of
 from cdc.sent import Sent
 from cdc.subscription import OPERATIONS, Subscription
@@ -49,6 +51,13 @@ def check_all(
         table = (each.schema, each.table)
         if table not in sent:
             sent[table] = sent_of(read, table)
+        if isinstance(each, Member) and not each.named:
+            gone = sent[table] is None
+            if each.leave(gone):
+                log.info("family.left" if gone else "family.joined", table=".".join(table))
+            if gone:
+                continue
+            each._sent = each._sent or sent[table]
         _check_sent(connection, publications, each, sent[table])
         if each._oid not in partitions:
             partitions[each._oid] = attached_since(connection, publications, each._oid)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,6 +23,7 @@ from cdc.cache import Cache
 from cdc.connection import ReplicationConnection, connect, connection_string
 from cdc.errors import CdcError, ConnectionFailed, GapError
 from cdc.events import Gap
+from cdc.family import Member
 from cdc.log import log
 from cdc.lsn import Lsn, Position
 from cdc.options import Options
@@ -58,6 +60,7 @@ class Target:
         on_gap: `"stop"` or `"deliver"`.
         options: how the server is asked to stream.
         decoders: the user's own decoders, by the name of a type.
+        park_file: what stands in for the parking lot's table; None for the default path.
     """
 
     dsn: str
@@ -67,6 +70,7 @@ class Target:
     on_gap: str
     options: Options
     decoders: Mapping[str, Callable[[str], object]]
+    park_file: Path | None = None
 
 
 class Session:
@@ -78,6 +82,7 @@ class Session:
         slot: the slot, with what is remembered of it.
         admission: decides about subscriptions.
         stream: the state of the conversation, once `start` was called.
+        messages: whether logical messages were asked for; None before `start`.
         live_from: LSN that has to be handled before the stream counts as live.
     """
 
@@ -93,6 +98,7 @@ class Session:
         self._caches = caches
         self.control = _control(target.dsn)
         self.stream: Stream | None = None
+        self.messages: bool | None = None
         self.saved: Saved
         self.live_from = Lsn(0)
         self._closed = False
@@ -149,11 +155,12 @@ class Session:
             self.control.close()
             self.control = _control(self.dsn)
 
-    def start(self, skip: Position | None) -> tuple[Stream, float]:
-        """Begin to stream; changes up to `skip` are not delivered.
+    def start(self, skip: Position | None, messages: bool = False, whole: bool = False) -> tuple[Stream, float]:
+        """Begin to stream; changes up to `skip` are not delivered. For the others see `Options.parameters`.
 
         Returns the state of the conversation and the seconds between two status updates.
         """
+        self.messages = messages
         timeout = self._sender_timeout()
         interval = min(_LONGEST_INTERVAL, timeout / 3) if timeout else _LONGEST_INTERVAL
         self._patience = 6 * interval
@@ -168,7 +175,7 @@ class Session:
         stream = Stream(self.saved.epoch, start, finished, interval, self._spool)
         listed = identifiers(self.control, names)
         self.live_from = flush_lsn(self.control)
-        self.replication.start(start_command(self.slot, self._target.options.parameters(listed)))
+        self.replication.start(start_command(self.slot, self._target.options.parameters(listed, messages, whole)))
         stream.standby.ask_keepalive()
         self.stream = stream
         return stream, interval
@@ -191,6 +198,12 @@ class Session:
             with suppress(psycopg.errors.LockNotAvailable), self.without_waiting():
                 return self.admission.relation(message, roles)
         return self.admission.relation(message, ())
+
+    def join(self, newcomers: Sequence[Member], relation: Relation) -> None:
+        """See `joining.join`; rights that are locked stay as they are known."""
+        with suppress(psycopg.errors.LockNotAvailable), self.without_waiting():
+            for member in newcomers:
+                self.admission.join(member, relation)
 
     @property
     def sockets(self) -> tuple[int, int]:
@@ -266,6 +279,12 @@ class Session:
         self._check_control()
         if self.stream is not None and self.stream.standby.is_silent(now):
             raise ConnectionFailed("the server does not answer any more")
+
+    def check_unread(self) -> None:
+        """The same while frames are left unread, so that an answer of the server would not be seen."""
+        self._check_control()
+        if self.replication.is_cut:
+            raise ConnectionFailed("the server ended the stream")
 
     def _check_control(self) -> None:
         pgconn = self.control.pgconn

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import psycopg
 
 from cdc.bookmark import Bookmark
-from cdc.chunk import Chunk, Key, Window
+from cdc.chunk import Chunk, Window
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConnectionFailed
@@ -27,11 +26,10 @@ from cdc.log import log
 from cdc.marks import Marks
 from cdc.merging import Merging
 from cdc.progress import Progress
-from cdc.reading import Reading, texts
+from cdc.reading import WAITS_AFTER, Reading, texts
 from cdc.row import Row
 from cdc.session import Session, Target
 from cdc.snapshot import ChunkReader, Part
-from cdc.snapshot_progress import SnapshotProgress
 from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.waiting import Call, Steps
@@ -44,11 +42,11 @@ _SLICE = 256
 """Rows that are handed over before the stream has its turn."""
 _AGAIN = 200
 """Keys that are read once more with one chunk."""
+_SAVE_EVERY = 1.0
 _PING_EVERY = 0.02
 _NUDGE_AFTER = 0.2
 _RETRY_INVISIBLE = 0.05
 _RETRY_FAILED = 1.0
-_SAY_AFTER = 5.0
 
 
 class Snapshotting:
@@ -79,11 +77,15 @@ class Snapshotting:
         self._delivery = delivery
         self._merging = Merging(delivery, progress, is_stopping)
         self._house = house
+        self._progress = progress
         self._wake = wake
         self._marks = Marks(target)
         self._reader = ChunkReader(target.publications)
         self._thread: ThreadPoolExecutor | None = None
         self._readings: list[Reading] = []
+        self._ending: list[tuple[int, Reading]] = []
+        """Those whose last rows handlers have not finished yet, with the number of the first event behind them."""
+        self._saved_at = 0.0
         self._reached = False
         """Whether the stream is where the chunk's rows may be handed over."""
         house.before_save.append(self.save)
@@ -93,12 +95,12 @@ class Snapshotting:
     @property
     def is_busy(self) -> bool:
         """Whether there is something to do between two batches."""
-        return bool(self._readings or self._delivery.resyncs)
+        return bool(self._readings or self._ending or self._delivery.resyncs or self._marks.is_due)
 
     def is_ready(self, stream: Stream) -> bool:
         """Whether the next turn will do something, so that nothing need be waited for."""
         reading = self._readings[0] if self._readings else None
-        if reading is None or stream.transaction is not None:
+        if reading is None or stream.transaction is not None or self._delivery.lanes.stalled:
             return False
         if reading.part is not None:
             return self._reached
@@ -107,7 +109,7 @@ class Snapshotting:
     def patience(self, usual: float) -> float:
         """Seconds to wait for a frame, where the loop would wait for `usual`."""
         if not self._readings:
-            return usual
+            return min(usual, _RETRY_INVISIBLE) if self._ending else usual
         return min(usual, _PING_EVERY if self._readings[0].part is not None else _RETRY_INVISIBLE)
 
     def is_own(self, subscription: Subscription) -> bool:
@@ -139,16 +141,23 @@ class Snapshotting:
 
     def steps(self, session: Session, stream: Stream) -> Steps:
         """What can be done now; called between two batches."""
+        if self._house.holds:
+            return
         yield from self._tell_untold()
         while self._delivery.resyncs:
             self._restart(self._delivery.resyncs.pop(), session)
-        if not self._readings:
+        now = time.monotonic()
+        if self._ending:
+            yield from self._finish(session)
+        if self._marks.is_due and now - self._saved_at >= _SAVE_EVERY:
+            self._saved_at = now
+            yield Call(self.save, (session,))
+        if not self._readings or self._delivery.lanes.stalled:
             return
         reading = self._readings[0]
         if reading.subscription.closed:
             self._end(reading)
             return
-        now = time.monotonic()
         if reading.future is not None and reading.future.done():
             yield from self._received(reading, session, now)
         if stream.transaction is not None:
@@ -165,7 +174,8 @@ class Snapshotting:
         for reading in self._readings:
             again = texts(reading.again)
             if again != reading.mark.again:
-                reading.mark = self._marks.put(reading.subscription.name, replace(reading.mark, again=again))
+                reading.mark = replace(reading.mark, again=again)
+                self._marks.put_behind(reading.subscription.name, reading.mark, self._progress.mark().number)
         self._marks.save(session)
 
     def fail(self, error: BaseException) -> None:
@@ -202,22 +212,15 @@ class Snapshotting:
             return
         for reading in [each for each in self._readings if each.subscription is subscription]:
             self._drop(reading)
+        self._ending = [pair for pair in self._ending if pair[1].subscription is not subscription]
         mark = self._marks.fresh(subscription, session.saved.epoch)
         self._start(subscription, self._marks.put(subscription.name, mark))
 
     def _start(self, subscription: Subscription, mark: Bookmark) -> None:
-        if subscription.snapshot is None:
-            subscription.snapshot = SnapshotProgress()
-        progress = subscription.snapshot
-        progress.begin(mark.rows, mark.chunks)
-        progress.waiting_for = "the snapshots of other subscriptions" if self._readings else None
-        again: dict[Key, None] = {tuple(text.encode() for text in key): None for key in mark.again}
-        noter = Subscription(subscription.schema, subscription.table, _nobody, first=True, name="cdc snapshot")
-        noter._sent, noter._oid, noter._attached = subscription._sent, subscription._oid, subscription._attached
-        reading = Reading(subscription, mark, noter, progress, again)
-        noter.handler = reading.note
+        reading = Reading.of(subscription, mark)
+        reading.progress.waiting_for = "the snapshots of other subscriptions" if self._readings else None
         self._readings.append(reading)
-        self._dispatcher.add(noter)
+        self._dispatcher.add(reading.noter)
         log.info(
             "snapshot.resumed" if mark.after else "snapshot.begun", name=subscription.name, table=_table(subscription)
         )
@@ -263,14 +266,14 @@ class Snapshotting:
             part = future.result()
         except (ConnectionFailed, psycopg.OperationalError, psycopg.InterfaceError) as error:
             locked = isinstance(error, psycopg.errors.LockNotAvailable)
-            self._later(reading, "a lock on the table" if locked else f"the server: {error}", now, _RETRY_FAILED)
+            reading.later("a lock on the table" if locked else f"the server: {error}", now, _RETRY_FAILED)
             return
         if window is None:
             return
         invisible = () if part.is_standby else window.see(part.snapshot)
         if invisible:
             listed = ", ".join(map(str, sorted(invisible)[:5]))
-            self._later(reading, f"transactions that are not visible yet: {listed}", now, _RETRY_INVISIBLE)
+            reading.later(f"transactions that are not visible yet: {listed}", now, _RETRY_INVISIBLE)
             return
         roles = self._dispatcher.roles(part.message.schema, part.message.table)
         relation = yield Call(session.relation, (part.message, roles))
@@ -284,13 +287,6 @@ class Snapshotting:
         reading.part = part
         self._reached = False
         self._house.unseen = {xid for xid in self._house.unseen if not part.snapshot.sees(xid)}
-
-    def _later(self, reading: Reading, reason: str, now: float, seconds: float) -> None:
-        if reading.progress.waiting_for is None and now - reading.since > _SAY_AFTER:
-            log.warning("snapshot.waits", name=reading.subscription.name, reason=reason)
-        if now - reading.since > _RETRY_FAILED / 4:
-            reading.progress.waiting_for = reason
-        reading.retry_at = now + seconds
 
     def _merge(self, reading: Reading, session: Session, stream: Stream, now: float) -> Steps:
         """Hand rows over when the stream is where it has to be."""
@@ -311,7 +307,7 @@ class Snapshotting:
 
     def _approach(self, reading: Reading, part: Part, session: Session, stream: Stream, now: float) -> None:
         """Ask the server how far the stream is; where it waits for WAL that nobody flushes, have that flushed."""
-        if now - reading.since > _RETRY_FAILED / 4:
+        if now - reading.since > WAITS_AFTER:
             reading.progress.waiting_for = f"the stream, which has to be handled up to {part.lsn}"
         if now - reading.pinged_at >= _PING_EVERY:
             reading.pinged_at = now
@@ -324,33 +320,26 @@ class Snapshotting:
             self._thread.submit(self._reader.nudge)
 
     def _finish_chunk(self, reading: Reading, chunk: Chunk, part: Part, session: Session) -> Steps:
-        for key in reading.asked:
-            reading.again.pop(key, None)
-        progress = reading.progress
-        progress.chunks += 1
-        done = part.ends and not reading.again
-        reading.mark = replace(
-            reading.mark,
-            done=done,
-            oid=chunk.relation.oid,
-            after=part.last or reading.mark.after,
-            again=texts(reading.again),
-            rows=progress.rows,
-            chunks=progress.chunks,
-            lsn=self._merging.at[0],
-            ordinal=self._merging.at[1],
-        )
-        self._marks.put(reading.subscription.name, reading.mark)
+        reading.move(part, chunk.relation.oid, self._merging.at)
+        number = self._progress.mark().number
+        self._marks.put_behind(reading.subscription.name, reading.mark, number)
         reading.drop_chunk()
-        if done:
+        if reading.mark.done:
             self._end(reading)
-            yield Call(self.save, (session,))
-            log.info("snapshot.done", name=reading.subscription.name, rows=progress.rows, chunks=progress.chunks)
+            self._ending.append((number, reading))
+            yield from self._finish(session)
+
+    def _finish(self, session: Session) -> Steps:
+        """Tell of those whose handlers have finished with every row."""
+        done = [each for number, each in self._ending if self._marks.has_finished(each.subscription, number)]
+        if not done:
+            return
+        self._ending = [(number, each) for number, each in self._ending if each not in done]
+        yield Call(self.save, (session,))
+        for each in done:
+            progress = each.progress
+            log.info("snapshot.done", name=each.subscription.name, rows=progress.rows, chunks=progress.chunks)
             progress.finish()
-
-
-def _nobody(event: Any) -> None:
-    """A handler that is about to be replaced."""
 
 
 def _table(subscription: Subscription) -> str:

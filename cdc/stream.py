@@ -24,7 +24,8 @@ from cdc.events import Delete, Effect, Insert, Truncate, Update
 from cdc.held import Spool
 from cdc.holding import Committed, Holding, Inside, PreparedEnd
 from cdc.lsn import Lsn
-from cdc.pgoutput import RelationMessage, TruncateMessage
+from cdc.message import Message
+from cdc.pgoutput import LogicalMessage, RelationMessage, TruncateMessage
 from cdc.pgoutput.formats import FORMATS, begin, commit, delete, insert, read, update, whole
 from cdc.relation import Relation
 from cdc.row import Row
@@ -49,7 +50,8 @@ class Reached(Enum):
 _REACHED = Reached.REACHED
 
 Received: TypeAlias = (
-    "Transaction | Insert | Update | Delete | list[Truncate] | RelationMessage | Reached | Committed | PreparedEnd"
+    "Transaction | Insert | Update | Delete | list[Truncate] | Message | RelationMessage | Reached | Committed"
+    " | PreparedEnd"
 )
 """What a frame means to the loop. A `Transaction` begins."""
 
@@ -94,6 +96,7 @@ class Stream:
         self._controls: dict[type, Callable[[Any], Received | None]] = {
             TruncateMessage: self._truncate,
             RelationMessage: self._announce,
+            LogicalMessage: self._message,
             **self._holding.acts,
         }
 
@@ -265,6 +268,17 @@ class Stream:
                 relation = self.relations.get(oid) or self._unknown(oid)
                 truncates.append(Truncate(place, relation, message.cascade, message.restart_identity))
         return truncates
+
+    def _message(self, message: LogicalMessage) -> Message | None:
+        """Behind the last finished change it may have been finished or not: its LSN tells those who remember it."""
+        if not message.transactional:
+            return Message(None, message.prefix, message.content, message.lsn)
+        transaction, skip = self.transaction, self._skip
+        if transaction is None:
+            raise DecodeError("a transactional message outside of a transaction", offset=0)
+        if skip is not None and (transaction.commit_lsn, self.ordinal) < skip:
+            return None
+        return Message((transaction, self.ordinal), message.prefix, message.content, message.lsn)
 
     def _announce(self, message: RelationMessage) -> Received:
         if not self._delivering:

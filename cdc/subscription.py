@@ -5,12 +5,14 @@ Pure: no I/O. It is the name that users hold on to; what it means for one relati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cdc.errors import SubscriptionError
 from cdc.events import Event
+from cdc.lane import lane_of
 from cdc.lsn import Position
+from cdc.parked import Kept
 from cdc.relation import Relation
 from cdc.rls import Subject
 from cdc.sent import Sent
@@ -49,23 +51,28 @@ class Subscription:
         asked: whether the operations were named, so that each of them has to be published.
         name: what it is called where it is remembered.
         terms: how it wants to be served.
+        lane: where its events wait; None when the handler is called at once, event by event.
         filter: the filter's text, or None.
         subject: as whom it looks; None is trusted and sees everything.
         delivered: number of events handed to the handler.
         undecided: number of changes that could not be judged and were withheld.
         snapshot: how far the reading of the table's rows has come; None when nobody asked for them.
         denied: why nothing is visible at the moment, or None.
+        refused: why this subject cannot have it at all, though it was not asked for by its name; or None.
     """
 
     __slots__ = (
+        "_at_work",
         "_attached",
         "_in_parts",
         "_last",
         "_name_lost",
         "_oid",
         "_on_close",
+        "_parked",
         "_seen",
         "_sent",
+        "_trouble",
         "accept_undecided",
         "asked",
         "closed",
@@ -74,8 +81,10 @@ class Subscription:
         "filter",
         "first",
         "handler",
+        "lane",
         "name",
         "operations",
+        "refused",
         "schema",
         "snapshot",
         "subject",
@@ -107,6 +116,7 @@ class Subscription:
         self.subject = subject
         self.terms = terms or Terms()
         self.name = name or f"{schema}.{table} {getattr(handler, '__qualname__', type(handler).__name__)}"
+        self.lane = lane_of(self.name, self.terms)
         self.accept_undecided = accept_undecided
         self.first = first
         self.closed = False
@@ -114,6 +124,13 @@ class Subscription:
         self.undecided = 0
         self.snapshot = SnapshotProgress() if self.terms.snapshot else None
         self.denied: str | None = None
+        self.refused: str | None = None
+        self._at_work: Any = None
+        """What its handler has been given and has not finished with."""
+        self._trouble: str | None = None
+        """Why its handler is given the same event again, in words."""
+        self._parked: Kept | None = None
+        """What of it is parked; None when nothing can be."""
         self._last: Place | None = None
         self._on_close = on_close
         self._attached: frozenset[int] = frozenset()
@@ -138,9 +155,39 @@ class Subscription:
         return transaction.position(ordinal)
 
     @property
+    def queued(self) -> int:
+        """Number of events that its handler has not finished: those that wait, and what it is at work on."""
+        return 0 if self.lane is None else len(self.lane)
+
+    @property
+    def label(self) -> str:
+        """What it is a subscription to, in words."""
+        return self.table
+
+    @property
+    def parts(self) -> Sequence[Subscription]:
+        """The subscriptions to one table each that it consists of."""
+        return (self,)
+
+    @property
+    def reader(self) -> Subscription:
+        """Whose handler is called, and whose events are counted and linked: itself, but for a family's member."""
+        return self
+
+    @property
+    def named(self) -> bool:
+        """Whether the table was asked for by its name, so that it has to stay."""
+        return True
+
+    @property
     def sees_all(self) -> bool:
         """Whether no filter and no rights keep anything from it."""
         return self.filter is None and self.subject is None and not self.closed
+
+    @property
+    def parks(self) -> bool:
+        """Whether events that its handler cannot take are kept aside."""
+        return self.terms.on_error == "park"
 
     def close(self) -> None:
         """Receive nothing more, from now on. Idempotent; may be called from any thread and from a handler."""
@@ -156,6 +203,9 @@ class Subscription:
         return previous
 
     def __repr__(self) -> str:
+        return f"<Subscription {self.schema}.{self.table} {self._as}>"
+
+    @property
+    def _as(self) -> str:
         who = "trusted" if self.subject is None else f"as {self.subject.role}"
-        what = "" if self.filter is None else f", filter {self.filter!r}"
-        return f"<Subscription {self.schema}.{self.table} {who}{what}>"
+        return who + ("" if self.filter is None else f", filter {self.filter!r}")

@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
     batch: the handler takes a list of at most so many events.
     linger: seconds that the first event of a list waits for others at most.
     debounce: seconds of quiet after which the handler is called once, with a list of what came before.
+    transaction: the handler takes a whole transaction, as a `CommittedTransaction`, when it has committed.
     retries: how often an event is handed over again when the handler raised.
     backoff: waits between these attempts; default 0.1 s doubling to 10 s.
     on_error: `"stop"` ends the consumer when the last attempt failed; `"park"` keeps the event aside and goes on.
@@ -46,6 +47,7 @@ class Options(TypedDict, total=False):
     batch: int | None
     linger: float
     debounce: float | None
+    transaction: bool
     retries: int
     backoff: Backoff
     on_error: str
@@ -67,6 +69,7 @@ class Terms:
     batch: int | None = None
     linger: float = 0.05
     debounce: float | None = None
+    transaction: bool = False
     retries: int = 0
     backoff: Backoff = _RETRY
     on_error: str = "stop"
@@ -82,10 +85,11 @@ class Terms:
             raise ConfigurationError(f"backoff is a cdc.Backoff, as cdc.Backoff(first=1.0), not {self.backoff!r}")
         if self.on_error not in ("stop", "park"):
             raise ConfigurationError(f"on_error is 'stop' or 'park', not {self.on_error!r}")
-        if not isinstance(self.snapshot, bool):
-            raise ConfigurationError(f"snapshot is True or False, not {self.snapshot!r}")
-        if self.batch is not None and self.debounce is not None:
-            raise ConfigurationError("batch and debounce both make lists: choose one of them")
+        for name in ("snapshot", "transaction"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} is True or False, not {getattr(self, name)!r}")
+        if (self.batch is not None) + (self.debounce is not None) + self.transaction > 1:
+            raise ConfigurationError("batch, debounce and transaction each gather events: choose one of them")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Terms:

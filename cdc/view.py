@@ -42,6 +42,7 @@ class View:
         past: whether the subscription began later than this relation was in force; it sees nothing of it.
 
     Attributes:
+        reader: whose handler is called: the subscription, or the family that it belongs to.
         alone: whether no other view is on this relation, so that a change needs no copy of its own.
     """
 
@@ -56,6 +57,7 @@ class View:
         "_whole",
         "alone",
         "denied",
+        "reader",
         "subscription",
     )
 
@@ -70,6 +72,7 @@ class View:
         past: bool = False,
     ) -> None:
         self.subscription = subscription
+        self.reader = subscription.reader
         self.denied = denied or past
         self.alone = False
         self._plain = predicate is None and not hidden and not self.denied
@@ -83,15 +86,15 @@ class View:
 
     def see(self, event: RowChange | Truncate) -> RowChange | Truncate | None:
         """The change as the subscription sees it, linked to what it saw before; None when it does not see it."""
-        subscription = self.subscription
-        if subscription.closed or self.denied:
+        reader = self.reader
+        if reader.closed or self.denied:
             return None
         if self._plain and self.alone:
             seen: RowChange | Truncate | None = event
         else:
             seen = event.seen() if isinstance(event, Truncate) else self._see_row(event)
         if seen is not None:
-            seen._previous = subscription.link(event._place)
+            seen._previous = reader.link(event._place)
         return seen
 
     def remember(self) -> None:
@@ -115,24 +118,24 @@ class View:
         A `Gap` when another table has its name now. Whoever has seen no row of it yet, or named the operations that
         he wants, is told nothing else. A cache is told of everything, since it has to clear itself.
         """
-        subscription, relation = self.subscription, self._relation
+        subscription, reader, relation = self.subscription, self.reader, self._relation
         if self._past:
             return None
         seen, subscription._seen = subscription._seen, (relation, self._unknown)
         told, subscription._name_lost = subscription._name_lost, False
-        if subscription.closed:
+        if reader.closed:
             return None
         replaced = self._replaced if seen is None else seen[0].oid != relation.oid
         if subscription.first:
             old = relation if seen is None else seen[0]
             return SchemaChange(place, relation, old) if replaced or old != relation else None
         if replaced and not told:
-            return Gap(f"another table is called {relation} from here on", previous=subscription.previous)
-        if replaced or seen is None or self.denied or subscription.asked or subscription._last is None:
+            return Gap(f"another table is called {relation} from here on", previous=reader.previous)
+        if replaced or seen is None or self.denied or subscription.asked or reader._last is None:
             return None
         if seen[0] == relation or (seen[1] and len(seen[1]) == len(seen[0].columns)):
             return None
-        change = SchemaChange(place, relation, seen[0], self._hidden, seen[1], subscription._last)
+        change = SchemaChange(place, relation, seen[0], self._hidden, seen[1], reader._last)
         return change if change.is_visible else None
 
     @property
@@ -148,7 +151,7 @@ class View:
         row = event.old if isinstance(event, Delete) else event.new
         judged = _UNDECIDED if row is None else self._judge(row)
         if judged is not _YES:
-            self.subscription.undecided += judged is _UNDECIDED
+            self.reader.undecided += judged is _UNDECIDED
             return None
         return event.seen_as(self._shown(event.old), self._shown(event.new), event.effect)
 
@@ -159,7 +162,7 @@ class View:
         pair = (self._judge(before), self._judge(event.new))
         effect = _EFFECTS.get(pair)
         if effect is None:
-            self.subscription.undecided += _UNDECIDED in pair
+            self.reader.undecided += _UNDECIDED in pair
             return None
         old = None if effect is Effect.ENTER else self._shown(before if effect is Effect.LEAVE else event.old)
         new = None if effect is Effect.LEAVE else self._shown(event.new)

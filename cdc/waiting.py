@@ -1,8 +1,8 @@
 """The two ways to wait: blocking, for threads, and asyncio.
 
 The loop is one generator that yields what it needs: `Wait` for the socket, `Call` for something that blocks,
-`Await` for a coroutine of a handler, `Breathe` between two batches. A waiter performs these steps and sends
-the results back. That is all in which threads and asyncio differ.
+`Await` for a coroutine of a handler, `Breathe` between two batches, `Spawn` for steps that go on beside it. A waiter
+performs these steps and sends the results back. That is all in which threads and asyncio differ.
 """
 
 from __future__ import annotations
@@ -16,11 +16,23 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from cdc.errors import ConfigurationError
+from cdc.strand import TaskStrand, ThreadStrand
 
-__all__ = ["AsyncWaiter", "Await", "BlockingWaiter", "Breathe", "Call", "Nap", "Step", "Steps", "Wait"]
+__all__ = [
+    "AsyncWaiter",
+    "Await",
+    "BlockingWaiter",
+    "Breathe",
+    "Call",
+    "Nap",
+    "Spawn",
+    "Step",
+    "Steps",
+    "Wait",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +70,16 @@ class Nap:
     seconds: float
 
 
-Step = Wait | Call | Await | Breathe | Nap
-Steps = Generator[Step, Any, None]
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Let other steps go on beside these, on a thread or in a task of their own; a `Strand` is sent back."""
+
+    steps: Steps
+    name: str
+
+
+Step: TypeAlias = "Wait | Call | Await | Breathe | Nap | Spawn"
+Steps: TypeAlias = Generator[Step, Any, None]
 
 
 _TURN = 0.001
@@ -131,6 +151,9 @@ class BlockingWaiter:
             return step.function(*step.arguments)
         if isinstance(step, Nap):
             return time.sleep(step.seconds)
+        if isinstance(step, Spawn):
+            waiter = BlockingWaiter()
+            return ThreadStrand(step.name, lambda: waiter.run(step.steps), waiter.wake, waiter.close)
         if isinstance(step, Await):
             _close(step.awaitable)
             raise ConfigurationError("the handler returned an awaitable: use AsyncConsumer for coroutine handlers")
@@ -209,6 +232,9 @@ class AsyncWaiter:
             return await self._loop.run_in_executor(self._thread, step.function, *step.arguments)
         if isinstance(step, Await):
             return await step.awaitable
+        if isinstance(step, Spawn):
+            waiter = AsyncWaiter()
+            return TaskStrand(step.name, waiter.run(step.steps), waiter.wake, waiter.close)
         return await asyncio.sleep(step.seconds)
 
     async def _breathe(self) -> None:

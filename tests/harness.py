@@ -15,7 +15,7 @@ from cdc.daemon.scripts import read_script
 
 QUICK = cdc.Backoff(first=0.05, longest=0.2)
 
-SETUP = read_script("01_schema.sql")
+SETUP = read_script("01_schema.sql") + read_script("09_parked.sql")
 """The schema cdc, as `cdc setup` makes it."""
 
 

@@ -37,6 +37,7 @@ _COMMANDS = {
     "run": _Entry("cdc.daemon.run:run", "Run the daemon: changes to JSON lines and Python handlers."),
     "tail": _Entry("cdc.daemon.tail:tail", "Print the changes of a table as they come."),
     "policies": _Entry("cdc.daemon.policies:policies", "Say of each policy whether cdc can decide it."),
+    "parked": _Entry("cdc.daemon.parked:parked", "List, retry or drop the events that handlers could not take."),
     "drop": _Entry("cdc.daemon.drop:drop", "Remove a slot or, if asked, everything that setup made."),
 }
 _EXTRAS = {

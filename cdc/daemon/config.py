@@ -90,6 +90,9 @@ class SubscriptionConfig(_Section):
     claims: Annotated[dict[str, Any] | None, Field(repr=False)] = None
     settings: Annotated[dict[str, str] | None, Field(repr=False)] = None
     accept_undecided: bool = False
+    name: _Name | None = None
+    retries: Annotated[int, Field(ge=0)] = 0
+    on_error: Literal["stop", "park"] = "stop"
 
     @model_validator(mode="after")
     def _complete(self) -> SubscriptionConfig:
@@ -126,6 +129,7 @@ class Config(BaseSettings):
     two_phase: bool = False
     spool_memory: Annotated[int, Field(ge=0)] = 16 << 20
     spool_folder: _Name | None = None
+    park_file: _Name | None = None
     log: LogConfig = LogConfig()
     http: HttpConfig | None = None
     subscription: list[SubscriptionConfig] = []

@@ -99,6 +99,7 @@ def _consumer(config: Config) -> Consumer:
         two_phase=config.two_phase,
         spool_memory=config.spool_memory,
         spool_folder=config.spool_folder,
+        park_file=config.park_file,
     )
 
 
@@ -110,7 +111,8 @@ def _subscribe(config: Config, consumer: Consumer, stack: ExitStack) -> None:
             if each.handler is not None:
                 _add(consumer, each, load_handler(each.handler))
             if each.sink is not None:
-                _add(consumer, each, _sink(each.sink, sinks, stack))
+                beside = " sink" if each.handler is not None else ""
+                _add(consumer, each, _sink(each.sink, sinks, stack), beside)
         except ConfigurationError as error:
             raise ConfigurationError(f"[[subscription]] number {number}, {each.table}: {error}") from None
 
@@ -135,7 +137,7 @@ def _close(sink: JsonLines) -> None:
         raise CdcError(f"{sink}: its last lines may not have reached the disk: {error.strerror}") from None
 
 
-def _add(consumer: Consumer, each: SubscriptionConfig, handler: Callable[[Event], Any]) -> None:
+def _add(consumer: Consumer, each: SubscriptionConfig, handler: Callable[[Event], Any], beside: str = "") -> None:
     subject = None if each.role is None else Subject(each.role, each.claims, each.settings)
     consumer.subscribe(
         each.table,
@@ -144,6 +146,9 @@ def _add(consumer: Consumer, each: SubscriptionConfig, handler: Callable[[Event]
         filter=each.filter,
         subject=subject,
         accept_undecided=each.accept_undecided,
+        name=each.name and each.name + beside,
+        retries=each.retries,
+        on_error=each.on_error,
     )
 
 

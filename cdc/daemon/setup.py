@@ -101,7 +101,8 @@ def setup(
 def _scripts(all_tables: bool, role: bool, rls: bool, replica_identity_full: bool) -> list[str]:
     """The scripts to run. Not in the order of their numbers.
 
-    A publication wants the replica identity to be there, and the role is granted what is published by then.
+    A publication wants the replica identity to be there, and the role is granted what is published by then. The
+    parking lot is for those who may save positions.
     """
     chosen = {
         "01_schema.sql": True,
@@ -110,6 +111,7 @@ def _scripts(all_tables: bool, role: bool, rls: bool, replica_identity_full: boo
         "04_publication_all_tables.sql": all_tables,
         "05_row_level_security.sql": rls,
         "02_role.sql": role,
+        "09_parked.sql": True,
     }
     return [name for name, wanted in chosen.items() if wanted]
 

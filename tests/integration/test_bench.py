@@ -15,7 +15,16 @@ import pytest
 BENCH = Path(__file__).parents[2] / "bench"
 SHARED = {"contest", "wal", "captured", "run"}
 SCRIPTS = sorted(path.stem for path in BENCH.glob("*.py") if path.stem not in SHARED)
-SMALL = {"end_to_end": 200, "latency": 40, "load": 600, "memory": 3000, "decode": 200, "profile_path": 400, "snapshot": 300}
+SMALL = {
+    "end_to_end": 200,
+    "latency": 40,
+    "load": 600,
+    "memory": 3000,
+    "decode": 200,
+    "profile_path": 400,
+    "delivery": 300,
+    "snapshot": 300,
+}
 WANTED = {
     "end_to_end": {
         "recvlogical_startup_seconds",
@@ -25,6 +34,7 @@ WANTED = {
     },
     "latency": {"consumer_200_p50_ratio", "consumer_async_2000_p99_milliseconds", "undecoded_200_max_milliseconds"},
     "load": {"consumer_1_row_2000_ratio", "consumer_hasty_30_rows_1000_microseconds"},
+    "delivery": {"queue_ratio", "queue_batch_ratio", "iteration_rows_per_second", "waiting_batch_ratio"},
     "memory": {"streaming_off_ratio", "streaming_on_peak_mebibytes", "spool_rows_per_second"},
     "decode": {
         "decoder_begin_events_per_second",

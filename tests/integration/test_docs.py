@@ -59,9 +59,8 @@ def _name(value: object) -> str:
 @pytest.fixture
 def home(database: str) -> str:
     """A fresh database with all that the pages take for granted."""
-    schema = HOME / "sql" / "01_schema.sql"
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(schema.read_bytes() if schema.exists() else harness.SETUP.encode())
+        connection.execute(harness.SETUP.encode())
         connection.execute(_TABLE)
     return database
 

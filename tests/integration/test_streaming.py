@@ -183,7 +183,7 @@ def test_a_stop_inside_a_large_transaction_goes_on_behind_the_last_change(
     def until_thousand(event: Any) -> None:
         keys.append(event.key)
         if len(keys) == 1000:
-            running.consumer.stop() if kind == "blocking" else running.consumer._loop.__setattr__("is_stopping", True)
+            running.consumer.stop() if kind == "blocking" else setattr(running.consumer._loop.link, "is_stopping", True)
 
     with Running(kind, database, lambda each: each.on("wells", until_thousand)) as running:
         with psycopg.connect(database) as other:

@@ -15,6 +15,7 @@ import cdc
 HOME = Path(cdc.__file__).parent
 WORDS = {
     "errors",
+    "pattern",
     "transaction",
     "lsn",
     "tuples",
@@ -23,15 +24,22 @@ WORDS = {
     "table_change",
     "schema_change",
     "prepared",
+    "message",
     "events",
+    "committed_transaction",
     "jsonable",
+    "parked",
     "log",
 }
-MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "rls", "filters", "predicate"}
+MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "payload", "rls", "filters", "predicate"}
 ROUTING = {
     "sent",
     "terms",
+    "collector",
+    "lane",
     "subscription",
+    "family",
+    "listener",
     "view",
     "dispatcher",
     "fence",
@@ -48,6 +56,8 @@ POSTGRES = {
     "server",
     "slot",
     "options",
+    "park_file",
+    "parking",
     "spool",
     "state",
     "publication",
@@ -61,13 +71,20 @@ POSTGRES = {
 }
 LOOPS = {
     "admission",
+    "refusals",
     "session",
     "housekeeping",
+    "attempts",
     "delivery",
     "snapshotting",
     "reading",
     "marks",
     "merging",
+    "lanes",
+    "strand",
+    "iteration",
+    "lot",
+    "watch",
     "loop",
     "connecting",
     "ticker",
@@ -79,7 +96,7 @@ LOOPS = {
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
 RANGES = {"psycopg.types.range", "psycopg.types.multirange"}
-AWAITING = {"waiting", "consumer", "async_cache", "server", "sinks", "daemon", "demo"}
+AWAITING = {"waiting", "consumer", "iteration", "async_cache", "server", "sinks", "daemon", "demo"}
 
 
 def files() -> list[Path]:

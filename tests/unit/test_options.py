@@ -24,6 +24,12 @@ from cdc.options import Options
 )
 def test_the_lowest_protocol_that_has_what_is_asked_for(options: dict[str, Any], asked: str) -> None:
     assert Options(**options).parameters("'p'") == asked
+    assert Options(**options).parameters("'p'", messages=True) == f"{asked}, messages 'true'"
+
+
+def test_transactions_may_be_wanted_whole_for_once() -> None:
+    asked = Options("parallel", two_phase=True).parameters("'p'", messages=True, whole=True)
+    assert asked == "proto_version '3', publication_names 'p', two_phase 'on', messages 'true'"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""What a subscription cannot have, and what to do about it.
+
+May use everything below the loop. `admission` knows the facts; here they are held against what was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import psycopg
+
+from cdc.cache import Cache
+from cdc.catalog import has_children
+from cdc.errors import SubscriptionError
+from cdc.pattern import Pattern
+from cdc.predicate import Predicate
+from cdc.relation import Relation
+from cdc.rls import Decision
+from cdc.subscription import Subscription
+
+__all__ = ["check_binary", "check_hidden", "check_identity", "no_table", "refuse", "refuse_children"]
+
+_SHOWN = 20
+
+
+def check_binary(subscription: Subscription, cache: Cache | None) -> None:
+    """Filters, policies and the keys of caches compare the server's text."""
+    wants = "a subject" if subscription.subject is not None else "a filter" if subscription.filter is not None else None
+    if cache is not None and cache.by is not None:
+        wants = "a cache with by="
+    if wants is not None:
+        raise SubscriptionError(
+            f"{subscription.schema}.{subscription.table}: {wants} compares values in text form, and this consumer "
+            "reads binary cells: leave out binary=True, or give this subscription a consumer of its own"
+        )
+
+
+def refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) -> None:
+    """A cache cannot be had on a table with partitions or child tables."""
+    if has_children(connection, oid):
+        raise SubscriptionError(
+            f"{name} has partitions or child tables, and not every change of those is sent as a change of "
+            "it: a cache could be stale"
+        )
+
+
+def refuse(relation: Relation, decision: Decision) -> None:
+    """A subject cannot have a table whose policies cannot be decided."""
+    found = "; ".join(f"policy {problem.policy!r}: {problem.construct}" for problem in decision.unsupported)
+    raise SubscriptionError(
+        f"{relation} has policies that cdc cannot decide: {found}. Rewrite them, or subscribe without a subject "
+        "in code that may see every row. `cdc policies` lists all of them"
+    )
+
+
+def check_identity(subscription: Subscription, relation: Relation, predicate: Predicate) -> None:
+    """Refuse updates and deletes whose old row would not show what the predicate reads."""
+    if not subscription.operations & {"UPDATE", "DELETE"}:
+        return
+    unsent = [relation.columns[index].name for index in sorted(predicate.columns & set(relation.identity.absent))]
+    if unsent:
+        raise SubscriptionError(
+            f"updates and deletes of {relation} cannot be judged: the old row comes without {', '.join(unsent)}. "
+            f'Run `ALTER TABLE "{relation.schema}"."{relation.table}" REPLICA IDENTITY FULL`, or pass '
+            "accept_undecided=True to go without the changes that cannot be judged"
+        )
+
+
+def check_hidden(relation: Relation, filters: list[Predicate], decision: Decision) -> None:
+    """A filter on a column that the subject may not read would tell its values."""
+    for predicate in filters:
+        hidden = [relation.columns[i].name for i in predicate.columns if relation.columns[i].name in decision.hidden]
+        if hidden:
+            raise SubscriptionError(f"the filter reads {', '.join(hidden)} of {relation}, which the role may not read")
+
+
+def no_table(pattern: Pattern, publications: Sequence[str], published: Iterable[tuple[str, str]]) -> SubscriptionError:
+    """A pattern that means no published table is a mistake more often than not."""
+    tables = sorted(f"{schema}.{table}" for schema, table in published if schema != "cdc")
+    found = ", ".join([*tables[:_SHOWN], *(["…"] if len(tables) > _SHOWN else [])]) or "no table"
+    listed = ", ".join(repr(name) for name in publications)
+    return SubscriptionError(
+        f"{pattern.text} matches no table of publication {listed}, which has {found}. A table whose name has such "
+        'characters in it is written in double quotes, as public."a*b"'
+    )
