@@ -159,7 +159,7 @@ class Consumer(Consuming):
         Raises TimeoutError after `timeout` seconds, the consumer's own failure when it fails meanwhile,
         ConfigurationError inside a handler and for a subscription without a snapshot.
         """
-        if threading.get_ident() == self._ident:
+        if self._is_inside:
             raise ConfigurationError("wait_for_snapshot inside a handler would wait for itself")
         try:
             self._snapshot_of(subscription).future.result(timeout)
@@ -336,7 +336,7 @@ class AsyncConsumer(Consuming):
 
     async def wait_for_snapshot(self, subscription: Subscription, timeout: float = 60.0) -> None:
         """See `Consumer.wait_for_snapshot`."""
-        if self._task is not None and asyncio.current_task() is self._task:
+        if self._is_inside:
             raise ConfigurationError("wait_for_snapshot inside a handler would wait for itself")
         future = asyncio.wrap_future(self._snapshot_of(subscription).future)
         try:

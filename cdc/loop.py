@@ -106,8 +106,8 @@ class Loop:
             try:
                 yield from self.lanes.end()
             finally:
-                yield Call(self.link.end)
                 self.snapshots.close()
+                yield Call(self.link.end)
         self.lanes.check()
 
     def _again(self, error: ConnectionFailed) -> Steps:

@@ -32,7 +32,6 @@ class Marks:
         self.is_loaded = False
         self.unmarked: list[Subscription] = []
         self._store = open_bookmarks(target.state)
-        self._resyncs = target.on_gap == "resync"
         self._found: dict[str, Bookmark] = {}
         """Those of a former process whose subscriptions have not begun yet."""
         self._marks: dict[str, Bookmark] = {}
@@ -50,7 +49,7 @@ class Marks:
         try:
             marks = self._store.load(session.control, session.slot.name)
         except ConfigurationError:
-            if any(each.terms.snapshot or self._resyncs for each in subscriptions):
+            if any(each._in_parts for each in subscriptions):
                 raise
             return
         names = {each.name for each in subscriptions if not each.first}
@@ -62,7 +61,7 @@ class Marks:
         """A subscription begins: its bookmark, from which to read when it is not done; None when it needs none."""
         name, wanted = subscription.name, subscription.terms.snapshot
         found = self._found.pop(name, None)
-        if not (wanted or self._resyncs or (found is not None and not found.done)):
+        if not (subscription._in_parts or (found is not None and not found.done)):
             if found is not None:
                 self._gone.add(name)
             return None

@@ -312,6 +312,24 @@ def test_a_table_altered_and_made_anew_in_the_middle(kind: str, database: str, d
         assert any(isinstance(event, cdc.SchemaChange) for event in kept.events)
 
 
+def test_a_row_that_moves_to_where_all_was_read(kind: str, database: str, db: psycopg.Connection) -> None:
+    """Its large value is not sent with the change of its key, and would be read by nobody."""
+    db.execute(VERSIONED)
+    kept = Kept()
+
+    def move(event: Any) -> None:
+        kept(event)
+        if isinstance(event, cdc.Read) and event.key in (20, 30):
+            db.execute("UPDATE wells SET id = -id WHERE id BETWEEN 200 AND 210 OR id = -205")
+
+    with Running(kind, database, nothing) as running:
+        complete(running, follow(running, move))
+        running.caught_up(db)
+    moved = [event for event in kept.events if isinstance(event, cdc.Update)]
+    assert len(moved) == 12 and all(event.new["notes"] is cdc.UNCHANGED for event in moved)
+    assert kept.table() == table(db)
+
+
 def test_a_lost_connection_in_the_middle(kind: str, database: str, db: psycopg.Connection) -> None:
     db.execute("INSERT INTO wells SELECT n FROM generate_series(1, 300) n")
     kept = Kept()
