@@ -88,6 +88,7 @@ def test_a_row_that_is_parked_can_be_handed_over_again(kind: str, database: str,
         assert parked.operation == "READ"
         broken[0] = False
         running.do(running.consumer.retry_parked, parked.id)
+        until(lambda: 30 in kept.rows)
         assert kept.table() == table(db)
 
 
