@@ -24,7 +24,20 @@ from cdc.errors import (
     SubscriptionError,
     UnsupportedMessage,
 )
-from cdc.events import Change, Delete, Effect, Event, Gap, GapKind, Insert, Prepared, SchemaChange, Truncate, Update
+from cdc.events import (
+    Change,
+    Delete,
+    Effect,
+    Event,
+    Gap,
+    GapKind,
+    Insert,
+    Prepared,
+    Read,
+    SchemaChange,
+    Truncate,
+    Update,
+)
 from cdc.family import Family
 from cdc.health import Colour, Health, Status, StatusChange
 from cdc.lsn import Lsn, Position
@@ -34,6 +47,7 @@ from cdc.reconnect import Backoff, Failure
 from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
+from cdc.snapshot_progress import SnapshotProgress
 from cdc.subscription import Subscription
 from cdc.tuples import UNCHANGED, Undecoded
 
@@ -69,9 +83,11 @@ __all__ = [
     "Parked",
     "Position",
     "Prepared",
+    "Read",
     "Row",
     "SchemaChange",
     "SlotError",
+    "SnapshotProgress",
     "Status",
     "StatusChange",
     "Subject",

@@ -51,6 +51,8 @@ ROUTING = {
     "settings",
     "pace",
     "wal_budget",
+    "snapshot_progress",
+    "chunk",
 }
 POSTGRES = {
     "connection",
@@ -73,6 +75,8 @@ POSTGRES = {
     "rights",
     "loader",
     "failures",
+    "snapshot",
+    "bookmark",
 }
 LOOPS = {
     "admission",
@@ -81,6 +85,10 @@ LOOPS = {
     "housekeeping",
     "attempts",
     "delivery",
+    "snapshotting",
+    "underway",
+    "marks",
+    "merging",
     "lanes",
     "strand",
     "iteration",
