@@ -283,7 +283,7 @@ def test_health_over_http() -> None:
 GAP = cdc.Gap("lost", last=cdc.Position("k3v9", cdc.Lsn(7), 1))
 GAP_LINE = (
     '{"gap": {"reason": "lost", "last": "k3v9:0/7:1", "previous": null, "kind": "other", "tables": [], '
-    '"position": null}}\n'
+    '"position": null, "resync": false}}\n'
 )
 
 
