@@ -15,6 +15,7 @@ from cdc.errors import (
     ConfigurationError,
     ConnectionFailed,
     DecodeError,
+    FailureKind,
     GapError,
     HandlerError,
     NotYetVisible,
@@ -22,13 +23,26 @@ from cdc.errors import (
     SubscriptionError,
     UnsupportedMessage,
 )
-from cdc.events import Change, Delete, Effect, Event, Gap, Insert, Prepared, Read, SchemaChange, Truncate, Update
+from cdc.events import (
+    Change,
+    Delete,
+    Effect,
+    Event,
+    Gap,
+    GapKind,
+    Insert,
+    Prepared,
+    Read,
+    SchemaChange,
+    Truncate,
+    Update,
+)
 from cdc.family import Family
-from cdc.health import Colour, Health, Status
+from cdc.health import Colour, Health, Status, StatusChange
 from cdc.lsn import Lsn, Position
 from cdc.message import Message
 from cdc.parked import Parked
-from cdc.reconnect import Backoff
+from cdc.reconnect import Backoff, Failure
 from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
@@ -53,9 +67,12 @@ __all__ = [
     "Delete",
     "Effect",
     "Event",
+    "Failure",
+    "FailureKind",
     "Family",
     "Gap",
     "GapError",
+    "GapKind",
     "HandlerError",
     "Health",
     "Insert",
@@ -71,6 +88,7 @@ __all__ = [
     "SlotError",
     "SnapshotProgress",
     "Status",
+    "StatusChange",
     "Subject",
     "Subscription",
     "SubscriptionError",

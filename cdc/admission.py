@@ -23,7 +23,7 @@ from cdc.catalog import (
     primary_key,
     relation_message,
 )
-from cdc.errors import SubscriptionError
+from cdc.errors import FailureKind, SubscriptionError
 from cdc.family import Family, Member
 from cdc.filters import compile_filter
 from cdc.log import log
@@ -230,7 +230,11 @@ class Admission:
         That is: not its table, not an operation that it wants, or not every row that was sent before. A cache whose
         table was replaced by another one is cleared.
         """
-        check_all(self._connection, self._names, subscriptions)
+        try:
+            check_all(self._connection, self._names, subscriptions)
+        except SubscriptionError as error:
+            error.failure = FailureKind.PUBLICATION
+            raise
         for subscription, cache in list(self._caches.items()):
             self._check_cached(subscription, cache)
         for each in list(self._silent):

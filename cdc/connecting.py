@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 
 import psycopg
@@ -21,13 +22,15 @@ from cdc.errors import CdcError, ConnectionFailed
 from cdc.failures import translated
 from cdc.health import Status
 from cdc.held import Held
+from cdc.herald import Herald
 from cdc.housekeeping import Housekeeping
 from cdc.log import log
 from cdc.progress import Progress
-from cdc.reconnect import Backoff
-from cdc.session import Session, Target
+from cdc.reconnect import Backoff, Failure, History
+from cdc.session import Session
 from cdc.stream import Stream
 from cdc.subscription import Subscription
+from cdc.target import Target
 from cdc.ticker import Ticker
 from cdc.waiting import Call, Steps, Wait
 from cdc.watch import Watch
@@ -44,11 +47,9 @@ class Connecting:
     """Has a session, or gets one.
 
     Attributes:
-        status: what the consumer does at the moment.
         session: the open session; None before the first.
-        reconnects: how often the connection was lost.
-        attempts: failed attempts to connect since then.
-        problem: why it is not connected, or None.
+        herald: knows what the consumer does at the moment, and who wants to hear of it.
+        history: what failed, and how often.
         is_stopping: whether somebody asked it to end.
         whole: whether transactions have to come at their commit from now on; see `Held.unsure`.
     """
@@ -63,13 +64,12 @@ class Connecting:
         backoff: Backoff,
         watch: Watch,
     ) -> None:
-        self.status = Status.OFFLINE
         self.session: Session | None = None
-        self.reconnects = 0
-        self.attempts = 0
-        self.problem: str | None = None
+        self.herald = Herald()
+        self.history = History()
         self.is_stopping = False
         self.whole = False
+        self._end: tuple[Failure, BaseException] | None = None
         self._target = target
         self._dispatcher = dispatcher
         self._caches = caches
@@ -87,21 +87,29 @@ class Connecting:
             raise translated(error) from error
         self._dispatcher.forget_relations()
 
+    @property
+    def status(self) -> Status:
+        """What the consumer does at the moment."""
+        return self.herald.status
+
     def again(self, error: ConnectionFailed) -> Steps:
-        """The connection was lost: connect again, for as long as it takes."""
-        self.reconnects += 1
+        """The connection was lost: connect again, for as long as it takes; what waiting cannot mend is raised."""
+        history = self.history
         yield Call(self._lost, (error,))
+        yield from self.herald.tell()
         while not self.is_stopping:
-            self.attempts += 1
-            yield from self._pause(self._backoff.wait(self.attempts, random.random()))
+            yield from self._pause(self._backoff.wait(history.attempts + 1, random.random()))
             if self.is_stopping:
                 return
+            history.attempts += 1
             try:
                 yield Call(self.open, (self._still_published,))
                 return
             except ConnectionFailed as failure:
-                self.problem = str(failure)
-                log.warning("reconnect.failed", attempt=self.attempts, reason=str(failure))
+                history.failed(failure, datetime.now(UTC), history.attempts)
+                log.warning(
+                    "reconnect.failed", attempt=history.attempts, kind=failure.failure.value, reason=str(failure)
+                )
 
     def sure(self, held: Held | None) -> None:
         """Raise ConnectionFailed when it is not known which messages of a streamed transaction were rolled back.
@@ -120,11 +128,12 @@ class Connecting:
         admission.check_published(self._dispatcher.subscriptions)
 
     def _lost(self, error: ConnectionFailed) -> None:
-        log.warning("connection.lost", reason=str(error))
-        self.problem = str(error)
-        self.set_status(Status.CONNECTING)
-        self._stop_ticker()
         session = self.session
+        if session is not None:
+            error.failure = session.why_lost(error.failure)
+        log.warning("connection.lost", kind=error.failure.value, reason=str(error))
+        self.set_status(Status.CONNECTING, self.history.lost(error, datetime.now(UTC)), error)
+        self._stop_ticker()
         if session is not None:
             if session.stream is not None and self._progress.dirty:
                 self._save_at_last(session, session.stream)
@@ -162,16 +171,19 @@ class Connecting:
 
     def live(self) -> None:
         """What was there when it connected has been handled."""
-        self.attempts = 0
-        self.problem = None
+        self.history.live()
         self.set_status(Status.LIVE)
         log.info("stream.live")
 
-    def set_status(self, status: Status) -> None:
-        """Change what the consumer does at the moment; caches hear of it."""
-        self.status = status
+    def set_status(self, status: Status, failure: Failure | None = None, error: BaseException | None = None) -> None:
+        """Change what the consumer does at the moment; caches hear of it at once, others when the loop tells them."""
+        self.herald.change(status, failure, error)
         for cache in list(self._caches.values()):
             cache.set_live(status is Status.LIVE)
+
+    def failed(self, error: BaseException) -> None:
+        """The consumer ends by this error."""
+        self._end = (self.history.failed(error, datetime.now(UTC)), error)
 
     def end(self) -> None:
         """Save what was finished, tell the server, close. A position that cannot be saved is only logged."""
@@ -188,7 +200,7 @@ class Connecting:
             elif self._progress.dirty and session.saved.position != self._progress.position(session.saved.epoch):
                 log.warning("position.not_saved", reason="the connection was lost")
             session.close()
-        self.set_status(Status.STOPPED)
+        self.set_status(Status.STOPPED, *(self._end or ()))
 
     def _stop_ticker(self) -> None:
         if self._ticker is not None:

@@ -17,9 +17,10 @@ from typing import Any
 import psycopg
 from psycopg import conninfo, pq
 
-from cdc.errors import CdcError, ConfigurationError, ConnectionFailed
+from cdc.errors import ConfigurationError, ConnectionFailed
+from cdc.failures import first_line, refused, why_ended
 
-__all__ = ["ReplicationConnection", "connect", "connection_string", "failure", "first_line"]
+__all__ = ["ReplicationConnection", "connect", "connection_string"]
 
 _SETTINGS = {
     "client_encoding": "UTF8",
@@ -33,11 +34,6 @@ _SETTINGS = {
 
 _LAST_WORDS = 2.0
 """Seconds to wait for why the server ended a stream."""
-
-_USERS_FAULT = re.compile(
-    r"password authentication failed|no pg_hba\.conf entry|(role|database) \".*\" does not exist"
-    r"|permission denied|no password supplied|invalid connection option|SSL is not enabled",
-)
 
 
 def connection_string(dsn: str, **more: str | None) -> str:
@@ -72,7 +68,7 @@ def connect(dsn: str, **parameters: Any) -> psycopg.Connection[Any]:
     try:
         connection = psycopg.connect(text, autocommit=True, **parameters)
     except psycopg.Error as error:
-        raise failure(str(error)) from None
+        raise refused(error, text) from None
     connection.execute(_set(_SETTINGS | {"row_security": "off"}))
     return connection
 
@@ -80,30 +76,6 @@ def connect(dsn: str, **parameters: Any) -> psycopg.Connection[Any]:
 def _set(settings: dict[str, str]) -> str:
     """One statement for several settings. Names and values are this module's own."""
     return "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
-
-
-def failure(text: str) -> CdcError:
-    """The error for a connection that the server or the network refused with `text`."""
-    line = first_line(text)
-    if "unsupported startup parameter" in text or ("replication" in text and "pooler" in text.lower()):
-        return ConfigurationError(
-            f"this is a connection pooler, not PostgreSQL: {line}. A pooler does not pass replication "
-            "connections; point the DSN at the server itself (often port 5432 instead of 6432 or 6543)"
-        )
-    if _USERS_FAULT.search(text):
-        return ConfigurationError(f"the server refuses the connection: {line}. Check user, password and database")
-    if "max_wal_senders" in text or "too many" in text or "remaining connection slots" in text:
-        return ConnectionFailed(
-            f"the server has no connection left: {line}. End what is not needed, or raise max_wal_senders or "
-            "max_connections and restart the server"
-        )
-    return ConnectionFailed(f"cannot connect to the server: {line}. Is it running, and are host and port right?")
-
-
-def first_line(text: object) -> str:
-    """The first line of what libpq or the server said, without its full stop."""
-    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else "no message"
 
 
 class ReplicationConnection:
@@ -124,7 +96,9 @@ class ReplicationConnection:
         try:
             self._connection = psycopg.connect(text, autocommit=True)
         except psycopg.Error as error:
-            raise failure(str(error)) from None
+            raise refused(error, text) from None
+        self._last_words: str | None = None
+        self._connection.add_notice_handler(self._listen)
         self._pgconn = self._connection.pgconn
         self.process_id = self._pgconn.backend_pid
         self.query(_set(_SETTINGS | {"idle_session_timeout": "0", "statement_timeout": "0"}))
@@ -213,7 +187,7 @@ class ReplicationConnection:
                 self._pgconn.put_copy_data(data)
                 self._pgconn.flush()
             except psycopg.OperationalError as error:
-                raise ConnectionFailed(f"the connection was lost: {first_line(error)}") from None
+                raise self._lost(error) from None
 
     def end(self, patience: float) -> None:
         """Say CopyDone and read until the server says it too, at most `patience` seconds; frames are dropped.
@@ -242,7 +216,15 @@ class ReplicationConnection:
         try:
             self._pgconn.consume_input()
         except psycopg.OperationalError as error:
-            raise ConnectionFailed(f"the connection was lost: {first_line(error)}") from None
+            raise self._lost(error) from None
+
+    def _lost(self, error: psycopg.Error) -> ConnectionFailed:
+        kind = why_ended(self._last_words)
+        return ConnectionFailed(f"the connection was lost: {first_line(error)}", failure=kind)
+
+    def _listen(self, notice: psycopg.errors.Diagnostic) -> None:
+        """What the server says besides the stream."""
+        self._last_words = notice.sqlstate
 
     def _is_readable(self, seconds: float) -> bool:
         """Whether the socket has something to read within `seconds`."""

@@ -15,7 +15,8 @@ from typing import Any, Self, TypeVar, Unpack
 from cdc.async_cache import AsyncCache
 from cdc.cache import Cache
 from cdc.consuming import Consuming
-from cdc.errors import ConfigurationError
+from cdc.errors import ConfigurationError, kind_of
+from cdc.herald import StatusHandler
 from cdc.iteration import AsyncEvents, Events
 from cdc.log import log
 from cdc.lsn import Lsn
@@ -28,6 +29,7 @@ __all__ = ["AsyncConsumer", "Consumer"]
 
 
 _H = TypeVar("_H", bound=Callable[..., Any])
+_S = TypeVar("_S", bound=StatusHandler)
 
 
 class Consumer(Consuming):
@@ -70,6 +72,16 @@ class Consumer(Consuming):
             return handler
 
         return register
+
+    def on_status(self, handler: _S) -> _S:
+        """Call `handler` with a `StatusChange` whenever the consumer's status changes; also a decorator.
+
+        It is called in order, on the thread that calls the other handlers. When it raises, that is logged.
+        """
+        _check_status_handler(handler)
+        _refuse_coroutine(handler)
+        self._loop.link.herald.handlers.append(handler)
+        return handler
 
     def subscribe(self, table: str | Sequence[str], handler: Handler, **options: Unpack[Options]) -> Subscription:
         """Let `handler` have the changes of a table, or of several, from the next transaction on.
@@ -220,7 +232,7 @@ class Consumer(Consuming):
         except BaseException as failure:
             if error is None:
                 raise
-            log.error("consumer.failed", reason=str(failure))
+            log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
 
     def _begin(self) -> None:
         """Start, for an iteration, unless it runs or has ended."""
@@ -240,7 +252,7 @@ class Consumer(Consuming):
             self._work()
         except BaseException as error:
             self._failure = error
-            log.error("consumer.failed", reason=str(error))
+            log.error("consumer.failed", kind=kind_of(error).value, reason=str(error))
 
     def _work(self) -> None:
         waiter = BlockingWaiter()
@@ -288,6 +300,12 @@ class AsyncConsumer(Consuming):
             return handler
 
         return register
+
+    def on_status(self, handler: _S) -> _S:
+        """See `Consumer.on_status`; the handler may be a coroutine function, which the consumer's task awaits."""
+        _check_status_handler(handler)
+        self._loop.link.herald.handlers.append(handler)
+        return handler
 
     async def subscribe(self, table: str, handler: Handler, **options: Unpack[Options]) -> Subscription:
         """See `Consumer.subscribe`."""
@@ -346,7 +364,7 @@ class AsyncConsumer(Consuming):
 
     async def run(self) -> None:
         """Receive and dispatch in this task until `stop` is called. Raises what ended it."""
-        await asyncio.to_thread(self._open)
+        await self._opened()
         self._check_idle()
         self._is_own, self._task = False, asyncio.current_task()
         try:
@@ -357,7 +375,7 @@ class AsyncConsumer(Consuming):
 
     async def start(self) -> None:
         """Connect, then receive and dispatch in a task of the consumer's own."""
-        await asyncio.to_thread(self._open)
+        await self._opened()
         self._check_idle()
         self._is_own = True
         self._task = asyncio.create_task(self._work(), name="cdc-consumer")
@@ -386,7 +404,7 @@ class AsyncConsumer(Consuming):
                 self._close()
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._open)
+        await self._opened()
         return self
 
     async def __aexit__(
@@ -397,7 +415,7 @@ class AsyncConsumer(Consuming):
         except BaseException as failure:
             if error is None:
                 raise
-            log.error("consumer.failed", reason=str(failure))
+            log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
 
     @property
     def _is_inside(self) -> bool:
@@ -416,6 +434,21 @@ class AsyncConsumer(Consuming):
                     self._starting.release()
             else:
                 await asyncio.sleep(0.01)
+
+    async def _opened(self) -> None:
+        """Open, which may wait for the slot. Whoever is cancelled meanwhile does not want it any more."""
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._loop.link.is_stopping = True
+            opening.add_done_callback(self._abandoned)
+            raise
+
+    def _abandoned(self, opening: asyncio.Future[None]) -> None:
+        if not opening.cancelled():
+            opening.exception()  # So that asyncio does not say that nobody looked.
+        self._close()
 
     def _check_idle(self) -> None:
         if self._task is not None:
@@ -449,5 +482,11 @@ def _check_named(tables: Sequence[object]) -> None:
 
 def _say_failure(task: asyncio.Task[None]) -> None:
     """Log a failure when it happens; `stop` raises it."""
-    if not task.cancelled() and task.exception() is not None:
-        log.error("consumer.failed", reason=str(task.exception()))
+    failure = None if task.cancelled() else task.exception()
+    if failure is not None:
+        log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
+
+
+def _check_status_handler(handler: object) -> None:
+    if not callable(handler):
+        raise ConfigurationError(f"on_status takes a function, not {handler!r}")

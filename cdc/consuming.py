@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import psycopg
@@ -23,21 +25,22 @@ from cdc.cache import Cache, columns_of
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
 from cdc.family import Family
-from cdc.health import Health, Status, verdict_of
+from cdc.health import Health, Status, slot_verdict, verdict_of
 from cdc.lane import Driver
 from cdc.listener import Listener
 from cdc.loader import Loader
 from cdc.loop import Loop
-from cdc.lsn import Lsn
+from cdc.lsn import Lsn, Position
 from cdc.options import Options as StreamOptions
 from cdc.parked import Parked
 from cdc.pattern import Pattern, table_name
 from cdc.reconnect import Backoff
 from cdc.rls import Subject
-from cdc.session import Target
+from cdc.slot import SAVED, SlotWait, own_position
 from cdc.snapshot_progress import SnapshotProgress
 from cdc.state import open_state
 from cdc.subscription import Handler, Subscription, operations_of
+from cdc.target import Target
 from cdc.terms import Options, Terms
 
 __all__ = ["Consuming"]
@@ -48,6 +51,16 @@ _ITERATION_QUEUE = 1000
 
 class Consuming:
     """The part of a consumer that does not wait. Use `Consumer` or `AsyncConsumer`."""
+
+    def __init_subclass__(cls) -> None:
+        """Let Python's own complaint about an argument name the class that was called."""
+        super().__init_subclass__()
+        if Consuming in cls.__bases__ and "__init__" not in vars(cls):
+            ours = Consuming.__init__
+            copy = FunctionType(ours.__code__, ours.__globals__, "__init__", ours.__defaults__, ours.__closure__)
+            copy.__kwdefaults__, copy.__annotations__ = ours.__kwdefaults__, ours.__annotations__
+            copy.__doc__, copy.__qualname__, copy.__module__ = ours.__doc__, cls.__name__, cls.__module__
+            cls.__init__ = copy  # type: ignore[method-assign]
 
     def __init__(
         self,
@@ -66,6 +79,9 @@ class Consuming:
         spool_memory: int = 16 << 20,
         spool_folder: str | Path | None = None,
         park_file: str | Path | None = None,
+        start_after: Position | str | None = SAVED,
+        wait_for_slot: float = 5.0,
+        failover: bool = False,
     ) -> None:
         """Keep the settings; nothing is connected to yet.
 
@@ -89,11 +105,18 @@ class Consuming:
             spool_folder: where that file is; default: the system's folder for temporary files.
             park_file: where parked events go while the table cdc.parked cannot be written; default:
                 `wells-cdc/SLOT.parked.jsonl` in the folder for programs' state, `~/.local/state`.
+            start_after: the position that you keep with your own data, as a `Position` or its text; None when you have
+                nothing yet. Changes up to it are not delivered. Default `"saved"`: what cdc has saved itself.
+            wait_for_slot: seconds to wait while another consumer holds the slot.
+            failover: let standbys keep a copy of the slot (PostgreSQL 17).
 
         Raises ConfigurationError for a setting that cannot be.
         """
         names = tuple(publication) if isinstance(publication, list | tuple) else (publication,)
         _check_settings(names, slot, on_gap, rights_interval)
+        if not isinstance(require_subject, bool):
+            name = "require_subject"
+            raise ConfigurationError(f"{name} is True or False, not {require_subject!r}")
         if not isinstance(backoff, Backoff | None):
             raise ConfigurationError(f"backoff is a cdc.Backoff, as cdc.Backoff(first=1.0), not {backoff!r}")
         if not isinstance(spool_folder, str | Path | None) or spool_folder == "":
@@ -101,13 +124,17 @@ class Consuming:
         gap = on_gap or ("deliver" if slot is None else "stop")
         self._forgetful = slot is not None and state is None
         folder = None if spool_folder is None else Path(spool_folder)
-        options = StreamOptions(streaming, two_phase, binary, spool_memory, folder)
+        options = StreamOptions(streaming, two_phase, binary, spool_memory, folder, failover)
         self._decoders: dict[str, Callable[[str], object]] = {}
         kept = open_state(state if slot is not None else None)
+        own = own_position(start_after, slot, state)
+        wait = SlotWait(wait_for_slot)
+        wait.is_over = lambda: self._loop.link.is_stopping
+        _check_failover(failover, slot)
         if not isinstance(park_file, str | Path | None) or park_file == "" or _is_no_file(park_file):
             raise ConfigurationError(f"park_file is the path of a file, not {str(park_file)!r}")
         beside = None if park_file is None else Path(park_file)
-        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, beside)
+        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
         self._loader = Loader(self._load_dsn)
@@ -128,8 +155,10 @@ class Consuming:
         """Whether the consumer is well, and if not, why. Never waits."""
         link, session = self._loop.link, self._loop.link.session
         standby = session.stream.standby if session is not None and session.stream is not None else None
-        problems = self._problems()
-        colour, reasons = verdict_of(link.status, link.attempts, problems)
+        history, now = link.history, datetime.now(UTC)
+        colour, reasons = verdict_of(link.status, history.attempts, self._problems(), history.restless(now))
+        wal = self._loop.wal.budget
+        colour, reasons = slot_verdict(colour, reasons, wal, self._loop.progress.gap)
         return Health(
             colour=colour,
             status=link.status,
@@ -139,10 +168,19 @@ class Consuming:
             received_lsn=standby.finished_lsn if standby is not None else Lsn(0),
             confirmed_lsn=standby.confirmed_lsn if standby is not None else Lsn(0),
             lag_bytes=max(0, standby.server_lsn - standby.finished_lsn) if standby is not None else 0,
-            reconnects=link.reconnects,
-            attempts=link.attempts,
+            reconnects=history.losses,
+            attempts=history.attempts,
+            losses_within_an_hour=history.losses_within_an_hour(now),
+            not_live_since=link.herald.not_live_since,
+            failure=history.last,
+            failures=history.failures,
             parked=self._loop.lot.count,
+            wal=wal,
         )
+
+    def gap_mended(self) -> None:
+        """Say that your data is up to date again after a `Gap`: `health()` does not speak of it any more."""
+        self._loop.progress.gap = None
 
     def _parked(self) -> list[Parked]:
         self._check_process()
@@ -177,7 +215,12 @@ class Consuming:
     def _problems(self) -> tuple[str, ...]:
         link, lot = self._loop.link, self._loop.lot
         now = time.monotonic()
-        problems = [] if link.problem is None else [link.problem]
+        failure = link.history.last
+        problems = [
+            each
+            for each in (None if failure is None else failure.reason, self._target.wait.problem)
+            if each is not None
+        ]
         if link.status is not Status.STOPPED:
             self._loop.watch.look(now)
             problems += self._loop.watch.reasons(now)
@@ -328,7 +371,13 @@ class Consuming:
                 admission.check(subscription, cache)
                 checked.append(subscription)
 
-        self._loop.link.open(check)
+        try:
+            self._loop.link.open(check)
+        except CdcError as error:
+            if self._loop.link.is_stopping and isinstance(error, ConnectionFailed):
+                return  # Whoever told it to stop does not want it to connect.
+            self._loop.link.failed(error)
+            raise
         session = self._loop.link.session
         assert session is not None
         unchecked, self._unchecked = self._unchecked, []
@@ -340,7 +389,7 @@ class Consuming:
 
     def _close(self) -> None:
         """Give back every connection; for a consumer whose loop is over or never ran. It cannot be used again."""
-        self._loop.link.status = Status.STOPPED
+        self._loop.link.set_status(Status.STOPPED)
         if self._loop.link.session is not None:
             self._loop.link.session.close()
         self._loader.close()
@@ -431,3 +480,8 @@ def _check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, 
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("socket"):
         raise ConfigurationError("gevent has patched the socket module: libpq's waits would block every greenlet")
+
+
+def _check_failover(failover: bool, slot: str | None) -> None:
+    if failover and slot is None:
+        raise ConfigurationError("failover=True needs a named slot: a temporary one goes with its connection")

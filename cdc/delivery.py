@@ -15,7 +15,7 @@ from typing import Any
 from cdc.attempts import Attempts, is_cancelled
 from cdc.dispatcher import Dispatcher
 from cdc.errors import GapError
-from cdc.events import Gap, Prepared, Truncate
+from cdc.events import Gap, GapKind, Prepared, Truncate
 from cdc.holding import PreparedEnd
 from cdc.lanes import Lanes
 from cdc.log import log
@@ -160,7 +160,8 @@ class Delivery:
             if not each.named:
                 continue  # A pattern means whatever has such a name: the table leaves, and may join under the new one.
             each._name_lost = True
-            gap = Gap(f"table {seen[0]} is called {relation} from here on", previous=each.reader.previous)
+            reason = f"table {seen[0]} is called {relation} from here on"
+            gap = Gap(reason, previous=each.reader.previous, tables=(str(seen[0]),))
             yield from self._hand(each.reader, self._other_table(gap), place)
 
     def check(self, gap: Gap) -> None:
@@ -169,8 +170,10 @@ class Delivery:
             raise GapError(f"changes are missing: {gap.reason}. Bring your data up to date and start anew", gap)
 
     def _other_table(self, gap: Gap) -> Gap:
-        gap = replace(gap, last=self._progress.last)
+        last = self._progress.last
+        gap = replace(gap, last=last, position=last, kind=GapKind.TABLE_REPLACED)
         self.check(gap)
+        self._progress.gap = gap
         log.warning("gap", reason=gap.reason, last=str(gap.last))
         return gap
 
@@ -193,9 +196,11 @@ class Delivery:
 
     def gap(self, gap: Gap) -> Steps:
         """Tell every subscription that changes may be missing here; caches first."""
+        last = self._progress.last or gap.last
+        if gap.kind is not GapKind.TEMPORARY_SLOT:
+            self._progress.gap = gap
         for subscription in sorted(self._dispatcher.readers, key=lambda each: not each.first):
-            event = Gap(gap.reason, self._progress.last or gap.last, subscription.previous)
-            yield from self.resync(subscription, event)
+            yield from self.resync(subscription, replace(gap, last=last, previous=subscription.previous))
 
     def _hand(self, subscription: Subscription, event: Any, place: Place | None = None) -> Steps:
         """Hand an event out that stands at `place`; None: between two transactions."""

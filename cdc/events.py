@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import MutableMapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from cdc.gap import Gap, GapKind
 from cdc.jsonable import jsonable
-from cdc.lsn import Position
 from cdc.prepared import Prepared
 from cdc.relation import Relation
 from cdc.row import Row
@@ -28,6 +27,7 @@ __all__ = [
     "Effect",
     "Event",
     "Gap",
+    "GapKind",
     "Insert",
     "Prepared",
     "Read",
@@ -210,37 +210,6 @@ class Truncate(TableChange):
     def apply(self, rows: MutableMapping[Any, Row]) -> None:
         """Empty `rows`."""
         rows.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Changes may be missing here: what follows does not continue what came before.
-
-    Attributes:
-        reason: why, in words.
-        last: position of the last change that is known to have been delivered; None when nothing is known.
-        previous: the position delivered before to this subscription; None at its start.
-        resync: whether the rows of the table follow, read anew, each as a `Read`.
-    """
-
-    reason: str
-    last: Position | None = None
-    previous: Position | None = None
-    resync: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """The gap as `reason`, `last` and `previous`, ready for JSON."""
-        last, previous = (position and str(position) for position in (self.last, self.previous))
-        return {"reason": self.reason, "last": last, "previous": previous}
-
-    def to_json(self) -> str:
-        """One line of JSON: `{"gap": {…}}`."""
-        return json.dumps({"gap": self.to_dict()}, ensure_ascii=False)
-
-    def apply(self, rows: MutableMapping[Any, Any]) -> None:
-        """Rows that were kept go when the table's rows follow; else they stay, and may be out of date."""
-        if self.resync:
-            rows.clear()
 
 
 Change: TypeAlias = Insert | Update | Delete | Truncate

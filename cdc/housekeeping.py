@@ -16,11 +16,14 @@ import psycopg
 from cdc.cache import Cache
 from cdc.loader import snapshot_of
 from cdc.lot import AT_ONCE, Lot
+from cdc.lsn import Lsn, Position
 from cdc.parked import Parked
 from cdc.progress import Progress
 from cdc.session import Session
+from cdc.slot_row import find_slot
 from cdc.stream import Stream
 from cdc.subscription import Subscription
+from cdc.wal_budget import WalWatch
 
 __all__ = ["Housekeeping"]
 
@@ -32,6 +35,7 @@ _PING_EVERY = 0.05
 _LOT_EVERY = 2.0
 _MANY_UNSEEN = 10_000
 _LATE = 0.1
+_WAL_EVERY = 10.0
 
 
 class Housekeeping:
@@ -44,6 +48,7 @@ class Housekeeping:
         before_save: called before each position that is saved.
         holds: whether nothing may be saved, since a gap was not told to everybody yet.
         requests: parked events that are to be handed over again.
+        wal: what the slot keeps of the server's WAL.
     """
 
     def __init__(
@@ -59,13 +64,14 @@ class Housekeeping:
         self.rights_changed = False
         self.before_save: list[Callable[[Session], None]] = []
         self.holds = False
+        self.wal = WalWatch()
         self._progress = progress
         self._caches = caches
         self._subscriptions = subscriptions
         self._rights_interval = rights_interval
         self.late_at = 0.0
         self._lot = lot
-        self._saved_at = self._fenced_at = self._pinged_at = self._parked_at = 0.0
+        self._saved_at = self._fenced_at = self._pinged_at = self._parked_at = self._wal_at = 0.0
         self._rights_at = time.monotonic()
 
     def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
@@ -81,6 +87,9 @@ class Housekeeping:
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
             yield partial(self._refresh_rights, session)
+        if now - self._wal_at >= _WAL_EVERY:
+            self._wal_at = now
+            yield partial(self._look_at_slot, session)
 
         if self._lot.is_used and stream.transaction is None and self._lot_is_due(now):
             self._parked_at = now
@@ -98,8 +107,8 @@ class Housekeeping:
         if self.holds:
             return
         # Before the look at what is finished, since a lane may finish more at any time.
-        self._progress.dirty = False
-        position, lsn = self._progress.finished(session.saved.epoch)
+        dirty, self._progress.dirty = self._progress.dirty, False
+        position, lsn = self._finished(session)
         try:
             for call in self.before_save:
                 call(session)
@@ -107,11 +116,26 @@ class Housekeeping:
         except BaseException:
             self._progress.dirty = True
             raise
+        if dirty and stream.transaction is not None:
+            # Its end is still to be confirmed, or it would not be before the next change.
+            self._progress.dirty = True
+
+    def _finished(self, session: Session) -> tuple[Position | None, Lsn]:
+        """The position and the LSN to save; for a user with positions of his own the last position that he had.
+
+        Changes that nobody asked for are finished, too, but he does not hear of their positions.
+        """
+        finished, lsn = self._progress.finished(session.saved.epoch)
+        if finished is None or not session.by_user:
+            return finished, lsn
+        had = [each.previous for each in {each.reader for each in self._subscriptions()} if not each.first]
+        mine = [each for each in had if each is not None and each.epoch == finished.epoch and each <= finished]
+        return max([*mine, *filter(None, [session.saved.position])], default=None), lsn
 
     def _save_is_due(self, session: Session, stream: Stream, now: float) -> bool:
         if self.holds or now - self._saved_at < _SAVE_EVERY:
             return False
-        position, lsn = self._progress.finished(session.saved.epoch)
+        position, lsn = self._finished(session)
         ahead = lsn - stream.standby.confirmed_lsn
         if self._progress.dirty:
             # Not again and again while a lane keeps it where it is.
@@ -148,5 +172,11 @@ class Housekeeping:
     def _refresh_rights(self, session: Session) -> None:
         """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""
         with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
+            session.check_publications()
             session.admission.check_published(self._subscriptions())
             self.rights_changed = session.admission.refresh_rights() or self.rights_changed
+
+    def _look_at_slot(self, session: Session) -> None:
+        row = find_slot(session.control, session.slot.name)
+        if row is not None:
+            self.wal.look(row.usage, time.monotonic())

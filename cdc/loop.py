@@ -18,7 +18,7 @@ from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
 from cdc.errors import ConnectionFailed
-from cdc.events import Gap, RowChange, Truncate
+from cdc.events import Gap, GapKind, RowChange, Truncate
 from cdc.failures import translated
 from cdc.health import Status
 from cdc.holding import Committed, PreparedEnd
@@ -31,12 +31,14 @@ from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
-from cdc.session import Session, Target
+from cdc.session import Session
 from cdc.snapshotting import Snapshotting
 from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
+from cdc.target import Target
 from cdc.transaction import Transaction
 from cdc.waiting import Breathe, Call, Nap, Steps, Wait
+from cdc.wal_budget import WalWatch
 from cdc.watch import Watch
 
 __all__ = ["Loop"]
@@ -90,6 +92,22 @@ class Loop:
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
         try:
+            yield from self._sessions()
+        except BaseException as error:
+            self.link.failed(error)
+            raise
+        finally:
+            try:
+                yield from self.lanes.end()
+            finally:
+                self.snapshots.close()
+                yield Call(self.link.end)
+                yield from self.link.herald.tell()
+        self.lanes.check()
+
+    def _sessions(self) -> Steps:
+        """One connection after the other."""
+        try:
             while not self.link.is_stopping:
                 try:
                     yield from self._stream()
@@ -102,12 +120,6 @@ class Loop:
                     yield from self._again(failure)
         except Unfinished:
             pass  # It was stopped while an event waited for its next attempt.
-        finally:
-            try:
-                yield from self.lanes.end()
-            finally:
-                self.snapshots.close()
-                yield Call(self.link.end)
         self.lanes.check()
 
     def _again(self, error: ConnectionFailed) -> Steps:
@@ -119,6 +131,11 @@ class Loop:
         self.link.is_stopping = True
         wake()
 
+    @property
+    def wal(self) -> WalWatch:
+        """What the slot keeps of the server's WAL."""
+        return self._house.wal
+
     # Streaming.
 
     def _stream(self) -> Steps:
@@ -126,9 +143,11 @@ class Loop:
         assert session is not None
         stream: Stream = yield Call(self.link.start, (session,))
         yield from self.snapshots.begin(session)
+        yield from self.link.herald.tell()
         if session.slot.gap is not None:
             self._house.holds = True
             yield from self._tell_gap(session, session.slot.gap)
+            session.untold = None
         if self._house.holds:
             yield from self._finish_all(session, stream)
         while not self.link.is_stopping:
@@ -241,7 +260,8 @@ class Loop:
         if self._target.slot is not None and self._target.state is None:
             log.warning("prepared.unknown", gid=gid, reason="its changes were confirmed before; nothing is remembered")
             return
-        gap = Gap(f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again")
+        reason = f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again"
+        gap = Gap(reason, kind=GapKind.PREPARED_LOST)
         self._delivery.check(gap)
         yield from self._tell_gap(session, gap)
 
@@ -257,7 +277,7 @@ class Loop:
             self._delivery.fresh.add(relation.oid)
 
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
-        log.warning("gap", reason=gap.reason, last=str(gap.last))
+        log.warning("gap", kind=gap.kind, reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
         self._house.unseen |= yield Call(session.invisible)
         yield from self._activate(session)
@@ -310,6 +330,7 @@ class Loop:
             yield from self._activate(session)
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
+                yield from self.link.herald.tell()
         if self.snapshots.is_busy:
             yield from self.snapshots.steps(session, stream)
         if self.progress.lanes:

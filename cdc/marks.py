@@ -14,8 +14,9 @@ import psycopg
 
 from cdc.bookmark import Bookmark, open_bookmarks
 from cdc.errors import ConfigurationError, ConnectionFailed
-from cdc.session import Session, Target
+from cdc.session import Session
 from cdc.subscription import Subscription
+from cdc.target import Target
 
 __all__ = ["Marks"]
 

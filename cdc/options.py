@@ -13,7 +13,7 @@ from cdc.errors import ConfigurationError
 __all__ = ["Options"]
 
 _STREAMING = ("on", "off", "parallel")
-_FIRST_PARALLEL, _FIRST_TWO_PHASE = 160000, 150000
+_FIRST_PARALLEL, _FIRST_TWO_PHASE, _FIRST_FAILOVER = 160000, 150000, 170000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Options:
         binary: whether cells come in the binary form of their types.
         spool_memory: bytes of uncommitted transactions that are kept in memory.
         spool_folder: where larger ones go; None is the system's folder for temporary files.
+        failover: whether standbys keep a copy of the slot, to go on with when one takes over (17 and later).
     """
 
     streaming: str = "on"
@@ -34,14 +35,15 @@ class Options:
     binary: bool = False
     spool_memory: int = 16 << 20
     spool_folder: Path | None = None
+    failover: bool = False
 
     def __post_init__(self) -> None:
         if self.streaming not in _STREAMING:
             raise ConfigurationError(f"streaming is 'on', 'off' or 'parallel', not {self.streaming!r}")
         memory = self.spool_memory
         if not isinstance(memory, int) or isinstance(memory, bool) or memory < 0:
-            raise ConfigurationError(f"spool_memory is a number of bytes, not {memory!r}")
-        for name in ("two_phase", "binary"):
+            raise ConfigurationError(f"spool_memory is a number of bytes, not {memory!r}; 16 << 20 is 16 MB")
+        for name in ("two_phase", "binary", "failover"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} is True or False, not {getattr(self, name)!r}")
         if self.spool_folder is not None and not self.spool_folder.is_dir():
@@ -54,6 +56,9 @@ class Options:
         if self.two_phase and server_version < _FIRST_TWO_PHASE:
             remedy = "leave it out; a prepared transaction comes when it commits"
             raise _too_old("two_phase=True", 15, server_version, remedy)
+        if self.failover and server_version < _FIRST_FAILOVER:
+            remedy = "leave it out; when a standby takes over, the slot is made anew behind a gap"
+            raise _too_old("failover=True", 17, server_version, remedy)
 
     def parameters(self, publications: str, messages: bool = False, whole: bool = False) -> str:
         """The options of START_REPLICATION.

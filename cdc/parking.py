@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from cdc.connection import first_line
 from cdc.errors import ConfigurationError
+from cdc.failures import first_line
 from cdc.parked import Parked
 
 __all__ = ["Deed", "count_parked", "load_parked", "now", "parked_fields", "perform", "reason_of", "requested"]

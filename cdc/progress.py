@@ -12,6 +12,7 @@ import threading
 from concurrent.futures import Future
 
 from cdc.collector import Mark
+from cdc.events import Gap
 from cdc.lane import Lane
 from cdc.lsn import Lsn, Position
 from cdc.message import Message
@@ -27,17 +28,19 @@ class Progress:
     Attributes:
         handed: place of the last change that was handed out to everybody who sees it.
         dirty: whether something was finished since the position was saved.
+        gap: the last gap that handlers were told of, until somebody says that it is mended.
         lanes: the lanes that have had events.
         standby: knows how far the conversation of the moment is; None before the first.
     """
 
-    __slots__ = ("_failure", "_heard", "_mutex", "_numbers", "_waiters", "dirty", "handed", "lanes", "standby")
+    __slots__ = ("_failure", "_heard", "_mutex", "_numbers", "_waiters", "dirty", "gap", "handed", "lanes", "standby")
 
     def __init__(self) -> None:
         self.handed: Place | None = None
         self._heard = ("", Lsn(0), Lsn(0), Lsn(0))
         """Epoch; commit LSN and LSN of the last transactional message; LSN of the last other one."""
         self.dirty = False
+        self.gap: Gap | None = None
         self.lanes: tuple[Lane, ...] = ()
         self.standby: Standby | None = None
         self._mutex = threading.Lock()

@@ -13,10 +13,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc.errors import ConfigurationError
+from cdc.errors import ConfigurationError, ConnectionFailed, FailureKind
 from cdc.sent import EVERY_ROW, Sent
 
-__all__ = ["Publication", "identifiers", "read_publications", "sent_of"]
+__all__ = ["Publication", "check_same", "identifiers", "publication_oids", "read_publications", "sent_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,24 @@ def read_publications(connection: psycopg.Connection[Any], names: Sequence[str])
         if name not in rows:
             raise ConfigurationError(
                 f"publication {name!r} does not exist: run `cdc setup --dsn … --publication {name} --table TABLE`, "
-                f"or as its owner {_statement(connection, name)}"
+                f"or as its owner {_statement(connection, name)}",
+                failure=FailureKind.PUBLICATION,
             )
     return [_publication(connection, name, rows[name]) for name in names]
+
+
+def publication_oids(connection: psycopg.Connection[Any], names: Sequence[str]) -> list[tuple[str, int]]:
+    """Name and OID of each of these publications that exists. One that was dropped and made again has another OID."""
+    query = "SELECT pubname, oid FROM pg_catalog.pg_publication WHERE pubname = ANY(%s)"
+    found = dict(connection.execute(query, (list(names),)).fetchall())
+    return [(name, found[name]) for name in names if name in found]
+
+
+def check_same(connection: psycopg.Connection[Any], known: Mapping[str, int]) -> None:
+    """Raise ConnectionFailed when one of these publications, names with OIDs, was dropped and made again since."""
+    for name, oid in publication_oids(connection, list(known)):
+        if known[name] != oid:
+            raise ConnectionFailed(f"publication {name!r} was dropped and made again while it was streamed")
 
 
 def _statement(connection: psycopg.Connection[Any], name: str) -> str:

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import AsyncConnection, Connection
 
 from cdc.connection import ReplicationConnection
-from cdc.errors import ConfigurationError
+from cdc.errors import ConfigurationError, FailureKind
 from cdc.lsn import Lsn
 
 __all__ = ["Identity", "check_server", "current_lsn", "flush_lsn", "identify", "written_lsn"]
@@ -57,7 +57,8 @@ def check_server(connection: Connection[Any]) -> None:
     if not may_stream:
         quoted = psycopg.sql.Identifier(role).as_string(connection)
         raise ConfigurationError(
-            f"role {role!r} has no replication right: as a superuser run `ALTER ROLE {quoted} REPLICATION`"
+            f"role {role!r} has no replication right: as a superuser run `ALTER ROLE {quoted} REPLICATION`",
+            failure=FailureKind.RIGHT,
         )
 
 

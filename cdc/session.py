@@ -12,78 +12,58 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 
 from cdc.admission import Admission
 from cdc.cache import Cache
-from cdc.connection import ReplicationConnection, connect, connection_string
-from cdc.errors import CdcError, ConnectionFailed, GapError
-from cdc.events import Gap
+from cdc.connection import ReplicationConnection, connection_string
+from cdc.control import Control
+from cdc.errors import CdcError, ConnectionFailed, FailureKind, GapError
+from cdc.events import Gap, GapKind
+from cdc.failures import translated
 from cdc.family import Member
 from cdc.log import log
 from cdc.lsn import Lsn, Position
-from cdc.options import Options
 from cdc.pgoutput import RelationMessage
-from cdc.publication import identifiers
+from cdc.publication import check_same, identifiers
 from cdc.relation import Relation
-from cdc.server import check_server, flush_lsn, identify
-from cdc.slot import OpenSlot, open_slot, start_command
+from cdc.server import check_server, flush_lsn
+from cdc.slot import SAVED, Former, OpenSlot, start_command
 from cdc.spool import MemoryOrFile
-from cdc.state import Saved, State
+from cdc.state import Saved
 from cdc.stream import Stream
 from cdc.subscription import Subscription
+from cdc.target import Target
 from cdc.values import Types
 
-__all__ = ["Session", "Target"]
+__all__ = ["Session"]
 
 
 _POSTGRES_EPOCH = 946_684_800
 _LONGEST_INTERVAL = 10.0
 _FAREWELL = 2.0
+_VISIBLE = 1.0
+"""Seconds within which a commit that was streamed is visible, as a rule."""
 _LOCK_PATIENCE = 5.0
 """Seconds that a lock on a published table, as of an ALTER TABLE that was prepared, may hold up the opening."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a session connects to.
-
-    Attributes:
-        dsn: the server.
-        publications: names of the publications.
-        slot: name of the slot; None for a temporary one.
-        state: where the position is kept; None keeps nothing.
-        on_gap: `"stop"` or `"deliver"`.
-        options: how the server is asked to stream.
-        decoders: the user's own decoders, by the name of a type.
-        park_file: what stands in for the parking lot's table; None for the default path.
-    """
-
-    dsn: str
-    publications: Sequence[str]
-    slot: str | None
-    state: State | None
-    on_gap: str
-    options: Options
-    decoders: Mapping[str, Callable[[str], object]]
-    park_file: Path | None = None
 
 
 class Session:
     """One open conversation with a server.
 
     Attributes:
-        control: an ordinary connection to the same server, for the catalog and the saved position.
         replication: the replication connection.
         slot: the slot, with what is remembered of it.
         admission: decides about subscriptions.
         stream: the state of the conversation, once `start` was called.
         messages: whether logical messages were asked for; None before `start`.
         live_from: LSN that has to be handled before the stream counts as live.
+        saved: what was saved last.
+        asked: what was to be saved last; the answer may have been lost.
+        untold: a gap before its start that not every handler has heard of; until then nothing is saved.
     """
 
     def __init__(
@@ -96,10 +76,12 @@ class Session:
         """Connect, check, and open the slot; `check` may refuse before a slot is made."""
         self._target = target
         self._caches = caches
-        self.control = _control(target.dsn)
+        self._control = Control(target.dsn)
         self.stream: Stream | None = None
         self.messages: bool | None = None
         self.saved: Saved
+        self.asked: Saved
+        self.untold: Gap | None = None
         self.live_from = Lsn(0)
         self._closed = False
         self._busy_since: float | None = None
@@ -124,25 +106,19 @@ class Session:
         if check is not None:
             with self.without_waiting(_LOCK_PATIENCE):
                 check(self.admission)
-        identity = identify(self.replication)
-        before = None if former is None else (former.replication.process_id, former.saved)
-        self.slot: OpenSlot = open_slot(
-            self.replication,
-            self.control,
-            identity,
-            target.slot,
-            target.state,
-            target.on_gap,
-            before,
-            target.options.two_phase,
-        )
-        self.saved = self.slot.saved
+        before = None
+        if former is not None:
+            asked = former.asked if former.stream is not None else None
+            before = Former(former.replication.process_id, asked, former.untold)
+        self.slot: OpenSlot = target.opening(self.replication, self.control, before).open()
+        self.saved = self.asked = self.slot.saved
+        self.untold = self.slot.gap
         if former is not None and self.slot.temporary:
             self._after_temporary(former.saved.position)
 
     def _after_temporary(self, last: Position | None) -> None:
         """A temporary slot ends with its connection, so that changes made meanwhile are missing."""
-        gap = Gap("a temporary slot ends with its connection", last)
+        gap = Gap("a temporary slot ends with its connection", last, kind=GapKind.TEMPORARY_SLOT)
         if self._target.on_gap == "stop":
             raise GapError(f"changes may be missing: {gap.reason}. Bring your data up to date and start anew", gap)
         self.slot = replace(self.slot, gap=gap)
@@ -153,7 +129,7 @@ class Session:
         self.dsn = connection_string(self._target.dsn, host=host or None, hostaddr=address or None, port=port)
         if (self.control.info.host, str(self.control.info.port)) != (host, port):
             self.control.close()
-            self.control = _control(self.dsn)
+            self._control = Control(self.dsn)
 
     def start(self, skip: Position | None, messages: bool = False, whole: bool = False) -> tuple[Stream, float]:
         """Begin to stream; changes up to `skip` are not delivered. For the others see `Options.parameters`.
@@ -171,11 +147,16 @@ class Session:
             # Other publications count the changes of a transaction differently: the last one comes again as a whole.
             same = self.saved.publications in (names, ())
             finished = (skip.commit_lsn, skip.ordinal if same else 0)
-        self.saved = replace(self.saved, publications=names)
+        self.saved = replace(self.saved, publications=names, publication_oids=self.slot.publication_oids)
         stream = Stream(self.saved.epoch, start, finished, interval, self._spool)
         listed = identifiers(self.control, names)
         self.live_from = flush_lsn(self.control)
-        self.replication.start(start_command(self.slot, self._target.options.parameters(listed, messages, whole)))
+        command = start_command(self.slot, self._target.options.parameters(listed, messages, whole))
+        try:
+            self.replication.start(command)
+        except psycopg.errors.ObjectInUse as error:
+            # Somebody was faster. The next attempt waits for him, and names him.
+            raise ConnectionFailed(f"the slot was taken at this moment: {error}") from None
         stream.standby.ask_keepalive()
         self.stream = stream
         return stream, interval
@@ -206,17 +187,45 @@ class Session:
                 self.admission.join(member, relation)
 
     @property
+    def control(self) -> psycopg.Connection[Any]:
+        """An ordinary connection to the same server, for the catalog and the saved position."""
+        return self._control.connection
+
+    @property
     def sockets(self) -> tuple[int, int]:
         """What to wait on for a frame, or for the server to end the ordinary connection."""
         return self.replication.fileno(), self.control.fileno()
 
     def frames(self, limit: int) -> list[memoryview]:
         """Up to `limit` frames that have arrived, reading the socket once when there are none yet."""
-        taken = self.replication.frames(limit)
-        if not taken:
-            self.replication.read()
+        try:
             taken = self.replication.frames(limit)
+            if not taken:
+                self.replication.read()
+                taken = self.replication.frames(limit)
+        except psycopg.errors.UndefinedObject:
+            # Up to 17 the server stops where a publication did not exist. If it was made again, that is a gap.
+            self._check_publications_soon()
+            raise
+        if taken and self.stream is not None:
+            self.stream.standby.heard = True
         return taken
+
+    @property
+    def by_user(self) -> bool:
+        """Whether the user keeps positions with his own data."""
+        return self._target.start_after != SAVED
+
+    def check_publications(self) -> None:
+        """Raise ConnectionFailed when one was dropped and made again: opening the slot anew finds the gap."""
+        check_same(self.control, dict(zip(self.saved.publications, self.saved.publication_oids, strict=False)))
+
+    def _check_publications_soon(self) -> None:
+        """The same for a moment, as the stream is ahead of what can be seen."""
+        deadline = time.monotonic() + _VISIBLE
+        while time.monotonic() < deadline:
+            self.check_publications()
+            time.sleep(0.02)
 
     def finish(self) -> None:
         """End the stream in good order, so that the server has taken in the last status update."""
@@ -237,13 +246,17 @@ class Session:
     def save(self, position: Position | None, lsn: Lsn) -> None:
         """Remember the position, then allow the server to forget everything up to `lsn`."""
         assert self.stream is not None
+        if self.untold is not None:
+            return
         saved = replace(self.saved, position=position or self.saved.position, flush_lsn=lsn)
         state = self._target.state
+        self.asked = saved
         if state is not None and not self.slot.temporary:
             try:
                 state.save(self.control, self.slot.name, saved)
             except psycopg.OperationalError as error:
-                raise ConnectionFailed(f"the position could not be saved: {error}") from None
+                kind = translated(error).failure
+                raise ConnectionFailed(f"the position could not be saved: {error}", failure=kind) from None
         self.saved = saved
         self.stream.standby.confirm(lsn)
         self.feedback()
@@ -266,7 +279,7 @@ class Session:
         """
         try:
             self.feedback()
-            self._check_control()
+            self._control.check()
         except CdcError:
             self.abort()
         busy = self._busy_since
@@ -276,28 +289,19 @@ class Session:
 
     def check(self, now: float) -> None:
         """Raise ConnectionFailed when the server has ended the ordinary connection, or does not answer any more."""
-        self._check_control()
+        self._control.check()
         if self.stream is not None and self.stream.standby.is_silent(now):
             raise ConnectionFailed("the server does not answer any more")
 
     def check_unread(self) -> None:
         """The same while frames are left unread, so that an answer of the server would not be seen."""
-        self._check_control()
+        self._control.check()
         if self.replication.is_cut:
             raise ConnectionFailed("the server ended the stream")
 
-    def _check_control(self) -> None:
-        pgconn = self.control.pgconn
-        if not self.control.lock.acquire(blocking=False):
-            return  # It is in use, and whoever uses it will find out.
-        try:
-            pgconn.consume_input()
-        except psycopg.OperationalError:
-            raise ConnectionFailed("the server ended the connection") from None
-        finally:
-            self.control.lock.release()
-        if pgconn.status != psycopg.pq.ConnStatus.OK:
-            raise ConnectionFailed("the server ended the connection")
+    def why_lost(self, kind: FailureKind) -> FailureKind:
+        """See `Control.why_lost`."""
+        return self._control.why_lost(kind)
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -344,13 +348,3 @@ class Session:
         replication = getattr(self, "replication", None)
         if replication is not None:
             replication.close()
-
-
-def _control(dsn: str) -> psycopg.Connection[Any]:
-    """The ordinary connection, which lives as long as the stream, whatever limits the database sets to others.
-
-    Saving a position does not wait for a standby: the stream would wait with it.
-    """
-    connection = connect(dsn)
-    connection.execute("SET synchronous_commit = local; SET idle_session_timeout = 0; SET statement_timeout = 0")
-    return connection

@@ -1,52 +1,33 @@
-"""The life of a replication slot: created, found again, compared with what is remembered, dropped.
+"""The life of a replication slot: created, found again, compared with what is remembered.
 
-May import psycopg. The manual: "Replication Slots", "CREATE_REPLICATION_SLOT", "pg_replication_slots". A slot's
-life is an epoch. Whenever the server's slot and what is remembered of it do not fit together, changes may be
-missing, and that is a `Gap`: never silence, never a new slot under the old name without a word.
+May import psycopg. The manual: "Replication Slots". A slot's life is an epoch. Whenever the server's slot and what is
+remembered of it do not fit together, changes may be missing, and that is a `Gap`: never silence, never a new slot
+under the old name without a word. `slot_gap` has the rules, `slot_maker` the commands, `slot_wait` the patience.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
-from psycopg import errors, sql
 
-from cdc.connection import ReplicationConnection
-from cdc.errors import ConnectionFailed, GapError, SlotError
-from cdc.events import Gap
+from cdc.errors import ConfigurationError, GapError, SlotError
+from cdc.events import Gap, GapKind
 from cdc.log import log
-from cdc.lsn import Lsn
-from cdc.server import Identity
+from cdc.lsn import Lsn, Position
+from cdc.publication import publication_oids, read_publications
+from cdc.server import Identity, flush_lsn
+from cdc.slot_gap import SAVED, Found, gap_of
+from cdc.slot_maker import SlotMaker
+from cdc.slot_row import SlotRow, drop_slot
+from cdc.slot_wait import SlotWait
 from cdc.state import Saved, State
 
-__all__ = ["OpenSlot", "SlotRow", "drop_slot", "find_slot", "open_slot", "start_command"]
-
-
-_SLOT = """
-SELECT slot_type, plugin, database, active_pid, confirmed_flush_lsn::text, wal_status
-FROM pg_catalog.pg_replication_slots WHERE slot_name = %s
-"""
-_RUNNING = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
-_PREPARED = "SELECT gid FROM pg_catalog.pg_prepared_xacts"
-_GRACE = 5.0
-"""Seconds to wait for a slot that is still held, as by a process that was killed a moment ago."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlotRow:
-    """A slot as pg_replication_slots shows it."""
-
-    slot_type: str
-    plugin: str | None
-    database: str | None
-    active_pid: int | None
-    confirmed_flush_lsn: Lsn | None
-    wal_status: str | None
+__all__ = ["SAVED", "Former", "OpenSlot", "Opening", "SlotWait", "own_position", "start_command"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,70 +37,200 @@ class OpenSlot:
     Attributes:
         name: its name.
         temporary: whether it goes with the connection.
-        saved: what is remembered of it; its `flush_lsn` is where streaming starts.
-        gap: what is missing before its start, when `on_gap="deliver"` lets the consumer go on.
+        saved: what is remembered of it; its `flush_lsn` is where streaming starts, and changes up to its `position`
+            are not delivered.
+        gap: what is missing before its start, when the consumer goes on all the same.
+        publication_oids: those of the publications as they were when the slot was compared.
     """
 
     name: str
     temporary: bool
     saved: Saved
     gap: Gap | None = None
+    publication_oids: tuple[int, ...] = ()
 
 
-def find_slot(connection: psycopg.Connection[Any], name: str) -> SlotRow | None:
-    """The slot of that name, else None."""
-    row = connection.execute(_SLOT, (name,)).fetchone()
-    if row is None:
-        return None
-    slot_type, plugin, database, pid, flush, status = row
-    return SlotRow(slot_type, plugin, database, pid, None if flush is None else Lsn.parse(flush), status)
+@dataclass(frozen=True, slots=True)
+class Former:
+    """The connection that this process had before.
 
-
-def drop_slot(connection: psycopg.Connection[Any], name: str) -> bool:
-    """Drop the slot; False when there was none. Raises SlotError while somebody streams from it."""
-    try:
-        connection.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))
-    except errors.UndefinedObject:
-        return False
-    except errors.ObjectInUse as error:
-        raise SlotError(f"slot {name!r} is in use ({error}): stop its consumer first") from None
-    return True
-
-
-def open_slot(
-    replication: ReplicationConnection,
-    connection: psycopg.Connection[Any],
-    identity: Identity,
-    name: str | None,
-    state: State | None,
-    on_gap: str,
-    former: tuple[int, Saved] | None = None,
-    two_phase: bool = False,
-) -> OpenSlot:
-    """Find or create the slot, and compare it with what is remembered.
-
-    `name` None makes a temporary slot. `former` is the walsender of our own lost connection, which is ended
-    when it still holds the slot, and what this process remembers. Raises SlotError, GapError, ConfigurationError.
+    Attributes:
+        pid: its walsender, which is ended when it still holds the slot.
+        saved: what this process remembers of the slot; None when it never streamed.
+        gap: a gap before its start that not every handler has heard of.
     """
-    fresh = Saved(identity.system_id, identity.timeline, secrets.token_hex(4))
-    maker = _Maker(replication, connection, state, fresh, two_phase)
-    if name is None:
-        return maker.temporary()
-    former_pid, remembered = former or (None, None)
-    row = _released(connection, name, former_pid)
-    saved = state.load(connection, name) if state is not None else remembered
-    if row is not None:
-        _check_kind(name, row, identity)
-    reason = _gap_reason(row, saved, identity, remembers=state is not None)
-    if reason is not None:
-        gap = Gap(reason, saved.position if saved is not None else None)
-        if on_gap == "stop":
-            raise _gap_error(name, gap, state)
-        return maker.behind(gap, name, row)
-    if row is None:
-        return OpenSlot(name, False, maker.create(name))
-    known = saved or fresh
-    return OpenSlot(name, False, replace(known, flush_lsn=known.flush_lsn or row.confirmed_flush_lsn))
+
+    pid: int
+    saved: Saved | None
+    gap: Gap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Everything that is needed to open a slot. `open` does it.
+
+    Attributes:
+        maker: makes slots.
+        identity: which server this is.
+        name: the slot's name; None for a temporary one.
+        state: where the position is kept; None keeps nothing.
+        on_gap: `"stop"` raises GapError at a gap; anything else goes on behind it.
+        publications: names of the publications that are to be streamed.
+        wait: how long to wait while somebody holds the slot.
+        start_after: the user's own position, None when he has nothing yet, or `SAVED`.
+        former: the connection before this one, if any.
+    """
+
+    maker: SlotMaker
+    identity: Identity
+    name: str | None
+    state: State | None
+    on_gap: str
+    publications: Sequence[str]
+    wait: SlotWait
+    start_after: Position | str | None = SAVED
+    former: Former | None = None
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """The ordinary connection."""
+        return self.maker.connection
+
+    def open(self) -> OpenSlot:
+        """Find or create the slot, and compare it with what is remembered.
+
+        Raises SlotError, GapError, ConfigurationError, ConnectionFailed.
+        """
+        if self.name is None:
+            return self._temporary()
+        pid, mine = (None, None) if self.former is None else (self.former.pid, self.former.saved)
+        row = self.wait.released(self.connection, self.name, pid)
+        if row is not None:
+            _check_kind(row, self.identity)
+        saved = self.state.load(self.connection, self.name) if self.state is not None else mine
+        found = self._found(row, saved, mine)
+        gap = gap_of(found) or (self.former.gap if self.former is not None else None)
+        oids = tuple(oid for _, oid in found.publications)
+        if gap is not None:
+            opened = self._behind(replace(gap, tables=self._tables()), found)
+        elif row is None:
+            opened = OpenSlot(self.name, False, self._create(found))
+        else:
+            opened = OpenSlot(self.name, False, self._known(row, found))
+            if self.maker.failover and not row.failover:
+                self.maker.let_fail_over(self.name)
+        return replace(opened, publication_oids=oids)
+
+    def _found(self, row: SlotRow | None, saved: Saved | None, mine: Saved | None) -> Found:
+        connection = self.connection
+        oids = publication_oids(connection, self.publications)
+        end = flush_lsn(connection)
+        # Once this process has streamed, its own memory is the truth, and `start_after` is behind it.
+        start_after = self.start_after if mine is None else SAVED
+        return Found(row, saved, mine, self.identity, end, self.state is not None, start_after, oids)
+
+    def _known(self, row: SlotRow, found: Found) -> Saved:
+        """What is remembered of a slot that goes on."""
+        known = found.saved or self._fresh(found.publications)
+        mine = found.mine
+        if isinstance(found.start_after, str):
+            position = known.position
+            if mine is not None and mine.position is not None and (position is None or mine.position > position):
+                position = mine.position
+            return replace(known, position=position, flush_lsn=known.flush_lsn or row.confirmed_flush_lsn)
+        # From the server's own bookmark: what was saved may lie behind the user's position. It follows that now, or
+        # whoever connects next would go on from there.
+        own = replace(known, position=found.start_after, flush_lsn=row.confirmed_flush_lsn)
+        if own != known:
+            self._save(row.name, own)
+        return own
+
+    def _fresh(self, oids: Sequence[tuple[str, int]]) -> Saved:
+        """A new epoch."""
+        token = secrets.token_hex(4)
+        names = tuple(name for name, _ in oids)
+        numbers = tuple(oid for _, oid in oids)
+        return Saved(self.identity.system_id, self.identity.timeline, token, None, None, names, numbers)
+
+    def _create(self, found: Found, behind_gap: bool = False) -> Saved:
+        """Create the slot. The intent is saved first, so that a crash in between is not taken for a gap.
+
+        Behind a gap nothing is saved before handlers have heard of it: a crash in between is to be taken for one.
+        """
+        assert self.name is not None
+        fresh = self._fresh(found.publications)
+        if not behind_gap:
+            self._save(self.name, fresh)
+        created = replace(fresh, flush_lsn=self.maker.create(self.name, temporary=False))
+        if not behind_gap:
+            self._save(self.name, created)
+        log.info("slot.created", slot=self.name, lsn=str(created.flush_lsn))
+        return created
+
+    def _temporary(self) -> OpenSlot:
+        """A slot that goes with the connection."""
+        fresh = self._fresh(publication_oids(self.connection, self.publications))
+        name = f"cdc_{os.getpid()}_{fresh.epoch}"
+        start = self.maker.create(name, temporary=True)
+        return OpenSlot(name, True, replace(fresh, flush_lsn=start))
+
+    def _save(self, name: str, saved: Saved) -> None:
+        if self.state is not None:
+            self.state.save(self.connection, name, saved)
+
+    # Gaps.
+
+    def _behind(self, gap: Gap, found: Found) -> OpenSlot:
+        """The slot behind a gap, in a new epoch: a new one unless it can still be read. Raises GapError to stop."""
+        name, row = self.name, found.row
+        assert name is not None
+        if self.on_gap == "stop":
+            raise self._error(name, gap)
+        if row is not None and row.is_lost:
+            drop_slot(self.connection, name)
+            row = None
+        if row is None:
+            saved = self._create(found, behind_gap=True)
+        else:
+            saved = replace(self._fresh(found.publications), flush_lsn=self._readable_from(gap, found, row))
+        position = None if saved.flush_lsn is None else Position(saved.epoch, saved.flush_lsn, 0)
+        return OpenSlot(name, False, saved, replace(gap, position=position))
+
+    def _readable_from(self, gap: Gap, found: Found, row: SlotRow) -> Lsn | None:
+        """Where a slot behind a gap goes on: at its own bookmark, as a rule."""
+        if gap.kind is not GapKind.PUBLICATION_REPLACED:
+            return row.confirmed_flush_lsn
+        if self.connection.info.server_version < 180000:
+            # It cannot decode changes that are older than the publication: leave those behind.
+            return self.maker.advance(row.name)
+        # The slot itself has lost nothing, so that what is saved holds.
+        saved = found.saved.flush_lsn if found.saved is not None else None
+        return max(filter(None, (saved, row.confirmed_flush_lsn)), default=None)
+
+    def _tables(self) -> tuple[str, ...]:
+        """Every published table: any of them may have changed in a gap."""
+        published = read_publications(self.connection, self.publications)
+        names = {f"{schema}.{table}" for each in published for schema, table in each.tables if schema != "cdc"}
+        return tuple(sorted(names))
+
+    def _error(self, name: str, gap: Gap) -> GapError:
+        way_out = f"run `cdc drop --slot {name}`" if self.state is None else self.state.way_out(name)
+        return GapError(
+            f"changes may be missing before slot {name!r} can go on: {gap.reason}. Bring your data up to date, then "
+            f"start with on_gap='deliver' once, or {way_out} and start anew",
+            gap,
+        )
+
+
+def _check_kind(row: SlotRow, identity: Identity) -> None:
+    if row.slot_type != "logical" or row.plugin != "pgoutput":
+        kind = row.plugin or row.slot_type
+        raise SlotError(f"slot {row.name!r} is a {kind} slot, which cdc cannot read: choose another slot name")
+    if row.database != identity.database:
+        raise SlotError(
+            f"slot {row.name!r} belongs to database {row.database!r}, not {identity.database!r}: "
+            "choose another slot name or mend the DSN"
+        )
 
 
 def start_command(slot: OpenSlot, parameters: str) -> str:
@@ -128,119 +239,20 @@ def start_command(slot: OpenSlot, parameters: str) -> str:
     return f'START_REPLICATION SLOT "{slot.name}" LOGICAL {start} ({parameters})'
 
 
-def _released(connection: psycopg.Connection[Any], name: str, former_pid: int | None) -> SlotRow | None:
-    """The slot once nobody holds it. Raises SlotError when somebody still does after a short grace."""
-    deadline = time.monotonic() + _GRACE
-    while True:
-        row = find_slot(connection, name)
-        if row is None or row.active_pid is None:
-            return row
-        if row.active_pid == former_pid:
-            connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (former_pid,))
-        elif time.monotonic() > deadline:
-            raise SlotError(
-                f"slot {name!r} is in use by process {row.active_pid} of the server: one consumer a slot. "
-                "Stop the other consumer, or choose another slot name"
-            )
-        time.sleep(0.05)
-
-
-def _check_kind(name: str, row: SlotRow, identity: Identity) -> None:
-    if row.slot_type != "logical" or row.plugin != "pgoutput":
-        kind = row.plugin or row.slot_type
-        raise SlotError(f"slot {name!r} is a {kind} slot, which cdc cannot read: choose another slot name")
-    if row.database != identity.database:
-        raise SlotError(
-            f"slot {name!r} belongs to database {row.database!r}, not {identity.database!r}: "
-            "choose another slot name or mend the DSN"
+def own_position(start_after: object, slot: str | None, state: object) -> Position | str | None:
+    """The user's `start_after` as a Position, None or `SAVED`. Raises ConfigurationError for what cannot be."""
+    if isinstance(start_after, str) and start_after == SAVED:
+        return SAVED
+    if slot is None or state is None:
+        raise ConfigurationError(
+            "start_after needs a named slot and a state: without them nobody can tell whether the slot is still the "
+            "one that the position belongs to"
         )
-
-
-def _gap_reason(row: SlotRow | None, saved: Saved | None, identity: Identity, remembers: bool) -> str | None:
-    """Why slot and memory do not fit together; None when they do."""
-    created = saved is not None and saved.flush_lsn is not None
-    if row is None:
-        return "the slot is gone, but its position is remembered: somebody dropped it" if created else None
-    if row.wal_status == "lost":
-        return "the slot is lost: the server has removed WAL that it still needed (max_slot_wal_keep_size)"
-    if saved is None:
-        return "unknown past: the slot exists, but nothing is remembered of it" if remembers else None
-    if (saved.system_id, saved.timeline) != (identity.system_id, identity.timeline):
-        return "another server or timeline: the database was restored, or a standby took over"
-    if saved.flush_lsn is not None and (row.confirmed_flush_lsn or 0) > saved.flush_lsn:
-        return f"the slot was advanced by somebody else, from {saved.flush_lsn} to {row.confirmed_flush_lsn}"
-    return None
-
-
-def _gap_error(name: str, gap: Gap, state: State | None) -> GapError:
-    way_out = f"run `cdc drop --slot {name}`" if state is None else state.way_out(name)
-    return GapError(
-        f"changes may be missing before slot {name!r} can go on: {gap.reason}. Bring your data up to date, then "
-        f"start with on_gap='deliver' once, or {way_out} and start anew",
-        gap,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Maker:
-    """Makes slots: over which connections, what is remembered of a new one and where, and of which kind."""
-
-    replication: ReplicationConnection
-    connection: psycopg.Connection[Any]
-    state: State | None
-    fresh: Saved
-    two_phase: bool
-
-    def behind(self, gap: Gap, name: str, row: SlotRow | None) -> OpenSlot:
-        """The slot behind a gap: a new one unless it can still be read."""
-        if row is not None and row.wal_status == "lost":
-            drop_slot(self.connection, name)
-            row = None
-        if row is None:
-            return OpenSlot(name, False, self.create(name), gap)
-        return OpenSlot(name, False, replace(self.fresh, flush_lsn=row.confirmed_flush_lsn), gap)
-
-    def create(self, name: str) -> Saved:
-        """Create the slot. The intent is saved first, so that a crash in between is not taken for a gap."""
-        self._save(name, self.fresh)
-        created = replace(self.fresh, flush_lsn=self._create(name, temporary=False))
-        self._save(name, created)
-        log.info("slot.created", slot=name, lsn=str(created.flush_lsn))
-        return created
-
-    def temporary(self) -> OpenSlot:
-        """A slot that goes with the connection."""
-        name = f"cdc_{os.getpid()}_{self.fresh.epoch}"
-        start = self._create(name, temporary=True)
-        return OpenSlot(name, True, replace(self.fresh, flush_lsn=start))
-
-    def _save(self, name: str, saved: Saved) -> None:
-        if self.state is not None:
-            self.state.save(self.connection, name, saved)
-
-    def _create(self, name: str, temporary: bool) -> Lsn:
-        """CREATE_REPLICATION_SLOT; the LSN from which it streams. Waits for running transactions, and says so."""
-        running = [pid for (pid,) in self.connection.execute(_RUNNING).fetchall()]
-        prepared = [gid for (gid,) in self.connection.execute(_PREPARED).fetchall()]
-        if running or prepared:
-            log.warning("slot.create.waits", slot=name, for_transactions_of=running, for_prepared=prepared)
-        kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
-        quoted = sql.Identifier(name).as_string(self.connection)
-        try:
-            row = self.replication.query(f"CREATE_REPLICATION_SLOT {quoted} {kind} pgoutput {self._options()}")[0]
-        except errors.ConfigurationLimitExceeded:
-            raise SlotError(
-                "all replication slots of the server are in use: drop one that nobody reads "
-                "(SELECT * FROM pg_replication_slots), or raise max_replication_slots and restart the server"
-            ) from None
-        except errors.InvalidName as error:
-            raise SlotError(f"{error}: a slot name has lower-case letters, digits and underscores") from None
-        except errors.OperationalError as error:
-            raise ConnectionFailed(f"the slot could not be created: {error}") from None
-        return Lsn.parse(str(row[1]))
-
-    def _options(self) -> str:
-        """The options of CREATE_REPLICATION_SLOT; 14 knows only the old spelling."""
-        if self.connection.info.server_version < 150000:
-            return "NOEXPORT_SNAPSHOT"
-        return "(SNAPSHOT 'nothing', TWO_PHASE)" if self.two_phase else "(SNAPSHOT 'nothing')"
+    if start_after is None or isinstance(start_after, Position):
+        return start_after
+    try:
+        return Position.parse(start_after)  # type: ignore[arg-type]
+    except (ValueError, AttributeError, TypeError):
+        raise ConfigurationError(
+            f"start_after is a cdc.Position, its text such as 'k3v9:0/16B3748:3', or None, not {start_after!r}"
+        ) from None

@@ -28,10 +28,11 @@ from cdc.merging import Merging
 from cdc.progress import Progress
 from cdc.reading import WAITS_AFTER, Reading, texts
 from cdc.row import Row
-from cdc.session import Session, Target
+from cdc.session import Session
 from cdc.snapshot import ChunkReader, Part
 from cdc.stream import Stream
 from cdc.subscription import Subscription
+from cdc.target import Target
 from cdc.waiting import Call, Steps
 
 __all__ = ["Snapshotting"]

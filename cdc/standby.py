@@ -30,6 +30,7 @@ class Standby:
         finished_lsn: everything up to here was handed out and is handled.
         confirmed_lsn: everything up to here may be forgotten by the server.
         server_lsn: end of the WAL, as the server told it last.
+        heard: whether a frame has arrived since `is_silent` looked; whoever reads the frames sets it.
     """
 
     def __init__(self, start: Lsn, interval: float) -> None:

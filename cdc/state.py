@@ -33,6 +33,7 @@ class Saved:
         flush_lsn: the LSN that the server was allowed to forget; None when the slot was about to be created.
         publications: names of the publications that were streamed. Ordinals count what these send, so that a
             position inside a transaction means nothing with other ones.
+        publication_oids: their OIDs, in the same order. One that was dropped and made again has another.
     """
 
     system_id: str
@@ -41,6 +42,7 @@ class Saved:
     position: Position | None = None
     flush_lsn: Lsn | None = None
     publications: tuple[str, ...] = ()
+    publication_oids: tuple[int, ...] = ()
 
 
 class State(Protocol):
@@ -57,22 +59,24 @@ class State(Protocol):
 
 
 _LOAD = """
-SELECT system_id, timeline, epoch, commit_lsn::text, ordinal, flush_lsn::text, publications
+SELECT system_id, timeline, epoch, commit_lsn::text, ordinal, flush_lsn::text, publications, publication_oids
 FROM cdc.slots WHERE slot = %s
 """
 _SAVE = """
-INSERT INTO cdc.slots (slot, system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, publications, saved_at)
+INSERT INTO cdc.slots (slot, system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, publications,
+                       publication_oids, saved_at)
 VALUES (%(slot)s, %(system_id)s, %(timeline)s, %(epoch)s, %(commit_lsn)s, %(ordinal)s, %(flush_lsn)s,
-        %(publications)s, now())
+        %(publications)s, %(publication_oids)s::oid[], now())
 ON CONFLICT (slot) DO UPDATE SET
     system_id = excluded.system_id, timeline = excluded.timeline, epoch = excluded.epoch,
     commit_lsn = excluded.commit_lsn, ordinal = excluded.ordinal, flush_lsn = excluded.flush_lsn,
-    publications = excluded.publications, saved_at = now()
+    publications = excluded.publications, publication_oids = excluded.publication_oids, saved_at = now()
 """
 _REMEDY = (
     "run `cdc setup --dsn …` as a role that may create it (it makes the schema cdc and the table cdc.slots), "
     "or pass state=PATH to keep the position in a local file, or state=None to keep nothing"
 )
+_UPGRADE = "run `cdc setup --dsn …` again, as the role that ran it before; it adds what is new and keeps what is there"
 
 
 class DatabaseState:
@@ -82,16 +86,18 @@ class DatabaseState:
         """See `State.load`. Raises ConfigurationError when the table is missing or not readable."""
         try:
             row = connection.execute(_LOAD, (slot,)).fetchone()
+        except errors.UndefinedColumn as error:
+            raise ConfigurationError(f"the table cdc.slots is of an older version of cdc: {_UPGRADE}") from error
         except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
             raise ConfigurationError(f"the table cdc.slots is missing: {_REMEDY}") from error
         except errors.InsufficientPrivilege as error:
             raise ConfigurationError(f"this role may not use cdc.slots ({error}): {_REMEDY}") from error
         if row is None:
             return None
-        system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, publications = row
+        system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, publications, oids = row
         position = None if commit_lsn is None else Position(epoch, Lsn.parse(commit_lsn), ordinal)
         flush = None if flush_lsn is None else Lsn.parse(flush_lsn)
-        return Saved(system_id, timeline, epoch, position, flush, tuple(publications))
+        return Saved(system_id, timeline, epoch, position, flush, tuple(publications), tuple(oids))
 
     def save(self, connection: psycopg.Connection[Any], slot: str, saved: Saved) -> None:
         """See `State.save`."""
@@ -105,6 +111,7 @@ class DatabaseState:
             "ordinal": None if position is None else position.ordinal,
             "flush_lsn": None if saved.flush_lsn is None else str(saved.flush_lsn),
             "publications": list(saved.publications),
+            "publication_oids": list(saved.publication_oids),
         }
         try:
             connection.execute(_SAVE, values)
@@ -130,6 +137,7 @@ class FileState:
                 raise ConfigurationError(f"{self._path} belongs to another slot; give each slot a file of its own")
             position, flush = fields.pop("position"), fields.pop("flush_lsn")
             fields["publications"] = tuple(fields["publications"])
+            fields["publication_oids"] = tuple(fields.get("publication_oids", ()))
             return Saved(**fields, position=position and Position.parse(position), flush_lsn=flush and Lsn.parse(flush))
         except FileNotFoundError:
             return None

@@ -130,7 +130,8 @@ class View:
             old = relation if seen is None else seen[0]
             return SchemaChange(place, relation, old) if replaced or old != relation else None
         if replaced and not told:
-            return Gap(f"another table is called {relation} from here on", previous=reader.previous)
+            reason = f"another table is called {relation} from here on"
+            return Gap(reason, previous=reader.previous, tables=(str(relation),))
         if replaced or seen is None or self.denied or subscription.asked or reader._last is None:
             return None
         if seen[0] == relation or (seen[1] and len(seen[1]) == len(seen[0].columns)):

@@ -38,6 +38,7 @@ _COMMANDS = {
     "tail": _Entry("cdc.daemon.tail:tail", "Print the changes of a table as they come."),
     "policies": _Entry("cdc.daemon.policies:policies", "Say of each policy whether cdc can decide it."),
     "parked": _Entry("cdc.daemon.parked:parked", "List, retry or drop the events that handlers could not take."),
+    "slots": _Entry("cdc.daemon.slots:slots", "Show the server's slots, and what they keep of its WAL."),
     "drop": _Entry("cdc.daemon.drop:drop", "Remove a slot or, if asked, everything that setup made."),
 }
 _EXTRAS = {

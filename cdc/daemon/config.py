@@ -130,6 +130,8 @@ class Config(BaseSettings):
     spool_memory: Annotated[int, Field(ge=0)] = 16 << 20
     spool_folder: _Name | None = None
     park_file: _Name | None = None
+    wait_for_slot: Annotated[float, Field(ge=0)] = 5.0
+    failover: bool = False
     log: LogConfig = LogConfig()
     http: HttpConfig | None = None
     subscription: list[SubscriptionConfig] = []

@@ -14,7 +14,7 @@ import psycopg
 from cdc.connection import connect
 from cdc.daemon.scripts import PREPARATION, Notices, execute, quoted, read_script, refusal
 from cdc.errors import SlotError
-from cdc.slot import drop_slot, find_slot
+from cdc.slot_row import drop_slot, find_slot
 
 __all__ = ["drop"]
 

@@ -22,7 +22,7 @@ from cdc.park_file import ParkFile
 from cdc.parked import Parked
 from cdc.parking import Deed, load_parked, now, perform, reason_of
 from cdc.pattern import table_name
-from cdc.slot import find_slot
+from cdc.slot_row import find_slot
 
 __all__ = ["parked"]
 

@@ -100,6 +100,8 @@ def _consumer(config: Config) -> Consumer:
         spool_memory=config.spool_memory,
         spool_folder=config.spool_folder,
         park_file=config.park_file,
+        wait_for_slot=config.wait_for_slot,
+        failover=config.failover,
     )
 
 

@@ -134,6 +134,17 @@ def test_a_physical_slot_cannot_be_read(kind: str, database: str, db: psycopg.Co
         db.execute("SELECT pg_drop_replication_slot('standby')")
 
 
+def test_a_slot_of_another_plugin_cannot_be_read(kind: str, database: str, db: psycopg.Connection) -> None:
+    db.execute("SELECT pg_create_logical_replication_slot('ingest', 'test_decoding')")
+    where = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'ingest'"
+    before = db.execute(where).fetchone()
+    db.execute("INSERT INTO wells VALUES (1)")
+    for on_gap in ("stop", "deliver"):
+        with pytest.raises(cdc.SlotError, match="'ingest' is a test_decoding slot, which cdc cannot read"):
+            run_once(kind, database, db, on_gap=on_gap)
+    assert db.execute(where).fetchone() == before
+
+
 def test_no_slot_left_on_the_server(kind: str) -> None:
     with Sandbox(settings={"max_replication_slots": 1}) as server, psycopg.connect(server.dsn, autocommit=True) as db:
         db.execute(

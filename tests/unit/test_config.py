@@ -281,7 +281,10 @@ def test_health_over_http() -> None:
 # The JSON lines file.
 
 GAP = cdc.Gap("lost", last=cdc.Position("k3v9", cdc.Lsn(7), 1))
-GAP_LINE = '{"gap": {"reason": "lost", "last": "k3v9:0/7:1", "previous": null}}\n'
+GAP_LINE = (
+    '{"gap": {"reason": "lost", "last": "k3v9:0/7:1", "previous": null, "kind": "other", "tables": [], '
+    '"position": null, "resync": false}}\n'
+)
 
 
 def test_a_gap_is_a_line(tmp_path: Path) -> None:
