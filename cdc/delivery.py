@@ -200,8 +200,7 @@ class Delivery:
         if gap.kind is not GapKind.TEMPORARY_SLOT:
             self._progress.gap = gap
         for subscription in sorted(self._dispatcher.readers, key=lambda each: not each.first):
-            event = replace(gap, last=last, previous=subscription.previous)
-            yield from self.resync(subscription, event)
+            yield from self.resync(subscription, replace(gap, last=last, previous=subscription.previous))
 
     def _hand(self, subscription: Subscription, event: Any, place: Place | None = None) -> Steps:
         """Hand an event out that stands at `place`; None: between two transactions."""

@@ -143,8 +143,8 @@ class Loop:
         session = self.link.session
         assert session is not None
         stream: Stream = yield Call(self.link.start, (session,))
-        yield from self.link.herald.tell()
         yield from self.snapshots.begin(session)
+        yield from self.link.herald.tell()
         if session.slot.gap is not None:
             self._house.holds = True
             yield from self._tell_gap(session, session.slot.gap)
