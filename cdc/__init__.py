@@ -24,7 +24,20 @@ from cdc.errors import (
     SubscriptionError,
     UnsupportedMessage,
 )
-from cdc.events import Change, Delete, Effect, Event, Gap, GapKind, Insert, Prepared, SchemaChange, Truncate, Update
+from cdc.events import (
+    Change,
+    Delete,
+    Effect,
+    Event,
+    Gap,
+    GapKind,
+    Insert,
+    Prepared,
+    Read,
+    SchemaChange,
+    Truncate,
+    Update,
+)
 from cdc.family import Family
 from cdc.health import Colour, Health, Status, StatusChange
 from cdc.lsn import Lsn, Position
@@ -35,6 +48,7 @@ from cdc.recorder import Recorder
 from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
+from cdc.snapshot_progress import SnapshotProgress
 from cdc.subscription import Subscription
 from cdc.tuples import UNCHANGED, Undecoded
 
@@ -70,10 +84,12 @@ __all__ = [
     "Parked",
     "Position",
     "Prepared",
+    "Read",
     "Recorder",
     "Row",
     "SchemaChange",
     "SlotError",
+    "SnapshotProgress",
     "Status",
     "StatusChange",
     "Subject",

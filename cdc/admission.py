@@ -28,6 +28,7 @@ from cdc.refusals import check_binary, check_hidden, check_identity, no_table, r
 from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide
+from cdc.snapshot import check_readable
 from cdc.subscription import Subscription
 from cdc.values import TypeInfo, Types
 from cdc.view import View
@@ -80,6 +81,8 @@ class Admission:
         if self._binary:
             check_binary(subscription, cache)
         relation = self._published(subscription, cache is not None)
+        if subscription._in_parts:
+            check_readable(self._connection, self._names, subscription, self._binary)
         if cache is not None:
             refuse_children(self._connection, relation.oid, str(relation))
             self._bind_cache(cache, relation)

@@ -82,6 +82,16 @@ class AsyncConsumer(Subscribing):
         except TimeoutError:
             raise self._not_reached(lsn, timeout) from None
 
+    async def wait_for_snapshot(self, subscription: Subscription, timeout: float = 60.0) -> None:
+        """See `Consumer.wait_for_snapshot`."""
+        if self._is_inside:
+            raise ConfigurationError("wait_for_snapshot inside a handler would wait for itself")
+        future = asyncio.wrap_future(self._snapshot_of(subscription).future)
+        try:
+            await asyncio.wait_for(asyncio.shield(future), timeout)
+        except TimeoutError:
+            raise self._not_complete(subscription, timeout) from None
+
     async def run(self) -> None:
         """Receive and dispatch in this task until `stop` is called. Raises what ended it."""
         await self._opened()

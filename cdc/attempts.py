@@ -11,17 +11,19 @@ import asyncio
 import random
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from inspect import isawaitable
 from typing import Any
 
 from cdc.collector import events_of
+from cdc.committed_transaction import CommittedTransaction
 from cdc.errors import ConfigurationError, HandlerError
 from cdc.events import Gap, Prepared, SchemaChange
 from cdc.log import log
 from cdc.lot import Lot
 from cdc.parked import Parked
 from cdc.subscription import Subscription
+from cdc.transaction import Placed
 from cdc.waiting import Await, Call, Step, Steps, Wait
 
 __all__ = ["Attempts", "Unfinished", "described", "is_cancelled", "name_of"]
@@ -81,6 +83,17 @@ class Attempts:
                 found.append((itself, outdated, str(getattr(each, "position", None))))
         return self._settle(subscription, found) if found else None
 
+    def serve(self, requests: Iterable[Parked], subscriptions: Iterable[Subscription]) -> Steps:
+        """Hand parked events over again that somebody asked for. Between two transactions."""
+        named = {each.name: each for each in subscriptions if each.parks}
+        for parked in requests:
+            subscription = named.get(parked.subscription)
+            if subscription is None or self._is_stopping():
+                continue
+            if subscription.lane is not None and len(subscription.lane):
+                continue  # Its handler may be at work. The next look finds the request again.
+            yield from self.again(parked, subscription)
+
     def again(self, parked: Parked, subscription: Subscription) -> Steps:
         """Make the attempt that somebody asked for. Between two transactions."""
         allowed: bool = yield Call(self._lot.may_retry, (parked, subscription))
@@ -91,9 +104,8 @@ class Attempts:
         except ConfigurationError as error:
             yield Call(self._lot.failed, (parked, error))
             return
-        in_lists = subscription.terms.batch is not None or subscription.terms.debounce is not None
         subscription._at_work = event
-        failure = yield from self._attempt(subscription, [event] if in_lists else event)
+        failure = yield from self._attempt(subscription, _alone(subscription, event))
         subscription._at_work = None
         if failure is not None:
             yield Call(self._lot.failed, (parked, failure))
@@ -149,6 +161,16 @@ def name_of(subscription: Subscription) -> str:
 def described(event: Any) -> str:
     """An event, or a list of them, in a few words."""
     return f"{len(event)} events from {event[0]!r} on" if isinstance(event, list) else repr(event)
+
+
+def _alone(subscription: Subscription, event: Any) -> Any:
+    """The event as the only one of what the handler takes at once."""
+    terms = subscription.terms
+    if terms.batch is not None or terms.debounce is not None:
+        return [event]
+    if terms.transaction and isinstance(event, Placed):
+        return CommittedTransaction.of(event._place[0], (event,))
+    return event
 
 
 def is_cancelled() -> bool:

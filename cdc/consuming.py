@@ -19,6 +19,7 @@ from cdc.admission import Admission
 from cdc.cache import Cache
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
+from cdc.family import Family
 from cdc.health import Health, Status
 from cdc.listener import Listener
 from cdc.loader import Loader
@@ -30,6 +31,7 @@ from cdc.reconnect import Backoff
 from cdc.recorder import Recorder
 from cdc.settings import check_failover, check_kinds, check_record, check_settings
 from cdc.slot import SAVED, SlotWait, own_position
+from cdc.snapshot_progress import SnapshotProgress
 from cdc.state import open_state
 from cdc.subscription import Subscription
 from cdc.target import Target
@@ -81,7 +83,8 @@ class Consuming:
                 begins now and goes with the connection.
             state: where the position is kept: `"database"` (the table cdc.slots), a path, or None.
             on_gap: `"stop"` raises GapError when changes may be missing, `"deliver"` tells handlers by a `Gap`
-                and goes on. Default: stop for a named slot, deliver for a temporary one.
+                and goes on, `"resync"` also reads their tables anew. Default: stop for a named slot, deliver for a
+                temporary one.
             require_subject: refuse subscriptions without a subject.
             backoff: waits between attempts to connect; default 2 s doubling to 32 s.
             rights_interval: seconds after which changed roles, grants and policies are applied at the latest.
@@ -126,7 +129,9 @@ class Consuming:
     @property
     def subscriptions(self) -> list[Subscription]:
         """Every open subscription, those of caches included; one to several tables counts as one."""
-        return [*self._dispatcher.readers, *(subscription for subscription, _ in self._unchecked)]
+        own = self._loop.snapshots.is_own
+        begun = [subscription for subscription in self._dispatcher.readers if not own(subscription)]
+        return [*begun, *(subscription for subscription, _ in self._unchecked)]
 
     def health(self) -> Health:
         """Whether the consumer is well, and if not, why. Never waits."""
@@ -197,6 +202,7 @@ class Consuming:
     def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
+        _check_parts(subscription, self.subscriptions)
         session = self._loop.link.session
         if session is None:
             self._unchecked.append((subscription, cache))
@@ -292,6 +298,7 @@ class Consuming:
             # A cancellation or an interrupt concerns the thread or task that got it, not those who wait.
             failure = CdcError(f"the consumer was ended by {type(failure).__name__}")
         self._loop.progress.fail(failure or CdcError("the consumer was stopped"))
+        self._loop.snapshots.fail(failure or CdcError("the consumer was stopped"))
         self._loop.lanes.over(failure)
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
@@ -304,6 +311,15 @@ class Consuming:
             f"{health.status} ({reasons})"
         )
 
+    def _snapshot_of(self, subscription: Subscription) -> SnapshotProgress:
+        self._check_process()
+        if subscription.snapshot is None:
+            raise ConfigurationError(f"{subscription} reads no snapshot: subscribe with snapshot=True")
+        return subscription.snapshot
+
+    def _not_complete(self, subscription: Subscription, timeout: float) -> TimeoutError:
+        return TimeoutError(f"the snapshot was not complete within {timeout} s: {subscription.snapshot!r}")
+
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise ConfigurationError("this consumer belongs to the process that made it: make one in each child")
@@ -315,3 +331,16 @@ class Consuming:
 
 def _nobody_waits() -> None:
     """What `wake` does before the loop runs."""
+
+
+def _check_parts(subscription: Subscription, others: Sequence[Subscription]) -> None:
+    """Refuse a subscription whose snapshot could not be told from another one's."""
+    if subscription._in_parts and isinstance(subscription, Family):
+        raise SubscriptionError(
+            f"snapshot=True and on_gap='resync' read one table: subscribe to each of {subscription.label} by its name"
+        )
+    if subscription._in_parts and any(each.name == subscription.name and each._in_parts for each in others):
+        raise SubscriptionError(
+            f"two subscriptions are called {subscription.name!r}, and what was read for each is remembered by its "
+            "name: give each a name= of its own"
+        )

@@ -44,6 +44,7 @@ class Housekeeping:
         unseen: ids of received transactions that no snapshot has been seen to show yet.
         late_at: when, by time.monotonic(), handlers have kept the loop from its duties for long.
         rights_changed: set when rights were read again and differ.
+        before_save: called before each position that is saved.
         holds: whether nothing may be saved, since a gap was not told to everybody yet.
         requests: parked events that are to be handed over again.
         wal: what the slot keeps of the server's WAL.
@@ -60,6 +61,7 @@ class Housekeeping:
         self.requests: list[Parked] = []
         self.unseen: set[int] = set()
         self.rights_changed = False
+        self.before_save: list[Callable[[Session], None]] = []
         self.holds = False
         self.wal = WalWatch()
         self._progress = progress
@@ -107,6 +109,8 @@ class Housekeeping:
         dirty, self._progress.dirty = self._progress.dirty, False
         position, lsn = self._finished(session)
         try:
+            for call in self.before_save:
+                call(session)
             session.save(position, lsn)
         except BaseException:
             self._progress.dirty = True

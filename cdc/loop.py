@@ -32,6 +32,7 @@ from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
 from cdc.session import Session
+from cdc.snapshotting import Snapshotting
 from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
@@ -55,6 +56,7 @@ class Loop:
         link: the session of the moment, and what becomes of it.
         caches: the caches, by the subscription that clears them.
         progress: what was finished, and who waits for it.
+        snapshots: reads the tables of those who begin with their rows.
         lanes: where the events of some subscriptions wait for their handlers.
         lot: what is parked.
         watch: which handlers are at work for long.
@@ -83,6 +85,9 @@ class Loop:
             self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval, self.lot
         )
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
+        self.snapshots = Snapshotting(
+            target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
+        )
 
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
@@ -95,6 +100,7 @@ class Loop:
             try:
                 yield from self.lanes.end()
             finally:
+                self.snapshots.close()
                 yield Call(self.link.end)
                 yield from self.link.herald.tell()
         self.lanes.check()
@@ -137,6 +143,7 @@ class Loop:
         session = self.link.session
         assert session is not None
         stream: Stream = yield Call(self.link.start, (session,))
+        yield from self.snapshots.begin(session)
         yield from self.link.herald.tell()
         if session.slot.gap is not None:
             self._house.holds = True
@@ -153,9 +160,12 @@ class Loop:
             if frames:
                 nap = self._pace.nap(len(frames), time.monotonic())
                 yield Nap(nap) if nap and self.link.status is Status.LIVE else Breathe()
+            elif self.snapshots.is_ready(stream):
+                yield Breathe()
             else:
                 session.check(time.monotonic())
-                yield Wait(session.sockets, min(self._house.patience(), self.lanes.patience()))
+                patience = min(self._house.patience(), self.lanes.patience())
+                yield Wait(session.sockets, self.snapshots.patience(patience))
 
     def _take(self, session: Session, stream: Stream, frames: Sequence[bytes | memoryview]) -> Steps:
         """Let handlers have what the frames hold, one after the other. The path of a change; every call counts."""
@@ -275,6 +285,7 @@ class Loop:
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
         log.warning("gap", kind=gap.kind, reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
+        self._house.unseen |= yield Call(session.invisible)
         yield from self._activate(session)
         yield from self._delivery.gap(gap)
 
@@ -305,6 +316,7 @@ class Loop:
             if cache is not None:
                 cache.begin(self._house.unseen)
                 cache.set_live(self.link.status is Status.LIVE)
+            self.snapshots.add(subscription, session)
         for relation in self._dispatcher.relations:  # Those that joined the publication since a family was checked.
             newcomers = self._dispatcher.newcomers(relation.schema, relation.table)
             if newcomers:
@@ -325,6 +337,8 @@ class Loop:
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
                 yield from self.link.herald.tell()
+        if self.snapshots.is_busy:
+            yield from self.snapshots.steps(session, stream)
         if self.progress.lanes:
             yield from self.lanes.due()
             self.progress.reached()
@@ -337,13 +351,6 @@ class Loop:
             session.admission.review()
             self._dispatcher.rebind(session.admission.view)
         if self._house.requests and stream.transaction is None:
-            yield from self._retry()
+            requests, self._house.requests = self._house.requests, []
+            yield from self._attempts.serve(requests, self._dispatcher.readers)
         session.feedback()
-
-    def _retry(self) -> Steps:
-        """Hand parked events over again that somebody asked for."""
-        requests, self._house.requests = self._house.requests, []
-        named = {each.name: each for each in self._dispatcher.readers if each.parks}
-        for parked in requests:
-            if parked.subscription in named and not self.link.is_stopping:
-                yield from self._attempts.again(parked, named[parked.subscription])

@@ -156,7 +156,7 @@ def row_names(event: object) -> list[str]:
         return [_EVERY_ROW]
     if not isinstance(event, RowChange):
         return []
-    is_insert = event.event_type == "INSERT"
+    is_insert = event.event_type in ("INSERT", "READ")
     if event.relation.key is None:
         return [_NEW_ROW if is_insert else _EVERY_ROW]
     return sorted({_text(key) for key in ([event.key] if is_insert else [event.key, event.old_key])})

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from cdc.errors import ConfigurationError
-from cdc.events import Delete, Effect, Event, Gap, Insert, Prepared, RowChange, SchemaChange, Truncate, Update
+from cdc.events import Delete, Effect, Event, Gap, Insert, Prepared, Read, RowChange, SchemaChange, Truncate, Update
 from cdc.lsn import Lsn, Position
 from cdc.parked import mark_of, row_names
 from cdc.pgoutput import RelationColumn, RelationMessage
@@ -24,7 +24,7 @@ from cdc.values import Types
 
 __all__ = ["event_of", "operation_of", "payload_of", "type_oids"]
 
-_ROW_CHANGES: dict[str, type[RowChange]] = {"INSERT": Insert, "UPDATE": Update, "DELETE": Delete}
+_ROW_CHANGES: dict[str, type[RowChange]] = {"INSERT": Insert, "UPDATE": Update, "DELETE": Delete, "READ": Read}
 
 
 def operation_of(event: object) -> str:
@@ -86,7 +86,7 @@ def _event(payload: dict[str, Any], types: Types) -> Event:
     rows = [_read_row(payload[name], relation) for name in ("old", "new")]
     kind = _ROW_CHANGES[operation]
     change = kind(place, relation, rows[0], rows[1], Effect(payload["effect"]), previous)
-    assert isinstance(change, Insert | Update | Delete)
+    assert isinstance(change, Insert | Update | Delete | Read)
     return change
 
 

@@ -40,8 +40,8 @@ def check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, r
         raise ConfigurationError("publication: give a name, or several")
     if slot is not None and not (isinstance(slot, str) and slot):
         raise ConfigurationError("slot: give a name, or None for a temporary slot")
-    if on_gap not in (None, "stop", "deliver"):
-        raise ConfigurationError(f"on_gap is 'stop' or 'deliver', not {on_gap!r}")
+    if on_gap not in (None, "stop", "deliver", "resync"):
+        raise ConfigurationError(f"on_gap is 'stop' or 'deliver' or 'resync', not {on_gap!r}")
     if not (isinstance(rights_interval, int | float) and 0 < rights_interval < math.inf):
         raise ConfigurationError("rights_interval is above 0 seconds")
     monkey = sys.modules.get("gevent.monkey")

@@ -123,6 +123,7 @@ class Subscribing(Consuming):
             subscription: Subscription = Family(patterns, handler, **made)
         else:
             subscription = Subscription(*patterns[0].named, handler, **made)
+        subscription._in_parts = terms.snapshot or self._target.on_gap == "resync"
         if subscription.parks and any(each.parks and each.name == subscription.name for each in self.subscriptions):
             raise ConfigurationError(
                 f"two subscriptions with on_error='park' are called {subscription.name!r}: parked events are kept by "

@@ -38,7 +38,7 @@ def replay(path: str | Path, *, until: Position | str | None = None, on_gap: str
     Args:
         path: the file that `consumer.record` wrote.
         until: position of the last change that is handed out; default: all that the recorded consumer handed out.
-        on_gap: as in `Consumer`; default: as it was recorded.
+        on_gap: `"stop"` or `"deliver"`, as in `Consumer`; default: as it was recorded, and deliver for resync.
 
     Raises ConfigurationError when the file cannot be read or is no recording. `run` raises CdcError where the file is
     damaged, and what the recorded consumer raised: GapError, HandlerError, DecodeError.
@@ -63,6 +63,11 @@ class _Replaying(Subscribing):
     ) -> None:
         check_record(path)
         last = check_until(until)
+        if on_gap == "resync":
+            raise ConfigurationError(
+                "a recording has no server from which a table could be read anew: on_gap='deliver' tells a replay's "
+                "handlers of gaps"
+            )
         self.recording = Recording(path)
         first = next(iter(self.recording), None)
         if not isinstance(first, Conversation):
@@ -72,7 +77,7 @@ class _Replaying(Subscribing):
             publication=first.publications,
             slot=None if first.temporary else first.slot,
             state=None,
-            on_gap=on_gap or first.on_gap,
+            on_gap=on_gap or ("deliver" if first.on_gap == "resync" else first.on_gap),
             streaming=first.streaming,
             two_phase=first.two_phase,
             binary=first.binary,

@@ -576,3 +576,35 @@ def test_a_batch_is_parked_event_by_event(database: str, db: psycopg.Connection)
         waiter.run(left)
         waiter.close()
         assert parked(it) == []
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [{"batch": 10, "linger": 0.02}, {"debounce": 0.05}, {"transaction": True}, {"queue": 5}, {"queue": 5, "batch": 2}],
+    ids=str,
+)
+def test_what_has_a_lane_parks_and_takes_it_again(
+    kind: str, database: str, db: psycopg.Connection, terms: dict[str, Any]
+) -> None:
+    """The handler gets it again in the shape that it is used to, by itself."""
+    refused, taken = {2}, []
+
+    def handler(portion: Any) -> None:
+        events = [portion] if isinstance(portion, cdc.Insert) else list(portion)
+        if refused & {event.key for event in events}:
+            raise ValueError("no room")
+        taken.append((type(portion), [event.key for event in events]))
+
+    def prepare(it: Running) -> None:
+        it.on("wells", handler, on_error="park", name="mine", **terms)
+
+    with Running(kind, database, prepare) as running:
+        for key in (1, 2, 3):
+            db.execute("INSERT INTO wells VALUES (%s)", (key,))
+            running.caught_up(db)
+        assert [key for _, keys in taken for key in keys] == [1, 3]
+        refused.clear()
+        running.do(running.consumer.retry_parked, parked(running)[0].id)
+        until(lambda: len(taken) == 3)
+        assert taken[2] == (taken[0][0], [2])
+        until(lambda: not parked(running))

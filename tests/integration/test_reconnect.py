@@ -118,17 +118,6 @@ def test_a_stop_while_the_connection_is_lost_repeats_nothing(kind: str, database
         assert running.events == []
 
 
-def test_a_consumer_without_changes_keeps_its_connection(kind: str) -> None:
-    """The server answers when it is asked, and is heard: twice the time after which it would count as silent."""
-    with Sandbox(settings={"wal_sender_timeout": "1s"}) as server, psycopg.connect(server.dsn, autocommit=True) as db:
-        db.execute(SETUP)
-        db.execute("CREATE TABLE wells (id int PRIMARY KEY); CREATE PUBLICATION wells FOR TABLE wells")
-        with Running(kind, server.dsn) as running:
-            running.caught_up(db)
-            time.sleep(5)
-            assert running.consumer.health().reconnects == 0
-
-
 def test_a_server_that_falls_silent_while_it_is_asked_about_a_table(kind: str) -> None:
     """The table is announced, its network is gone, and the connection still looks open."""
     with Sandbox(settings={"wal_sender_timeout": "1s"}) as server, psycopg.connect(server.dsn, autocommit=True) as db:

@@ -406,6 +406,25 @@ def test_a_gap_of_the_slot_is_told_with_all_that_is_known(
     assert replayed(path) == running.printed
 
 
+def test_rows_of_a_snapshot_are_not_recorded(kind: str, database: str, db: psycopg.Connection, path: Path) -> None:
+    db.execute("INSERT INTO wells (id) VALUES (1), (2)")
+
+    def prepare(running: Running) -> None:
+        running.on("wells", running.events.append, snapshot=True)
+
+    with Recorded(path, kind, database, prepare, on_gap="resync") as running:
+        until(lambda: len(running.events) == 2)
+        db.execute("UPDATE wells SET name = 'North' WHERE id = 1")
+        running.caught_up(db)
+    assert [type(event) for event in running.events] == [cdc.Read, cdc.Read, cdc.Update]
+    events: list[Any] = []
+    again = replay(path)
+    again.on("wells")(events.append)
+    again.run()
+    assert [(type(event), event.position) for event in events] == [(cdc.Update, running.events[2].position)]
+    assert check_recording(path).problems == [] and check_stream(running.events).is_sound
+
+
 # What needs a server.
 
 
@@ -425,6 +444,7 @@ def test_what_needs_a_server_is_refused(database: str, db: psycopg.Connection, p
         (lambda: again.on("wells", subject=cdc.Subject("anon"))(print), "holds no roles, grants and policies"),
         (lambda: replay(path, until="soon"), "until is a cdc.Position"),
         (lambda: replay(path, on_gap="maybe"), "on_gap is 'stop' or 'deliver'"),
+        (lambda: replay(path, on_gap="resync"), "no server from which a table could be read anew"),
         (lambda: replay(7), "a recording is the path of a file, not 7"),  # type: ignore[arg-type]
         (lambda: cdc.Consumer(database, slot="never").record(""), "a recording is the path of a file, not ''"),
     ]

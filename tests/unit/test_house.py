@@ -51,6 +51,8 @@ ROUTING = {
     "settings",
     "pace",
     "wal_budget",
+    "snapshot_progress",
+    "chunk",
 }
 POSTGRES = {
     "connection",
@@ -75,6 +77,8 @@ POSTGRES = {
     "failures",
     "recording",
     "reading",
+    "snapshot",
+    "bookmark",
 }
 LOOPS = {
     "admission",
@@ -83,6 +87,10 @@ LOOPS = {
     "housekeeping",
     "attempts",
     "delivery",
+    "snapshotting",
+    "underway",
+    "marks",
+    "merging",
     "lanes",
     "strand",
     "iteration",
