@@ -84,7 +84,8 @@ class Session:
         self.untold: Gap | None = None
         self.live_from = Lsn(0)
         self._closed = False
-        self._busy_since: float | None = None
+        self._questions: dict[object, float] = {}
+        """Since when an answer of the server is awaited, by whoever awaits it: the loop, or a queue that parks."""
         self._patience = 6 * _LONGEST_INTERVAL
         self._spool = MemoryOrFile(target.options.spool_memory, target.options.spool_folder)
         try:
@@ -282,7 +283,7 @@ class Session:
             self._control.check()
         except CdcError:
             self.abort()
-        busy = self._busy_since
+        busy = min(list(self._questions.values()), default=None)
         if busy is not None and time.monotonic() - busy > self._patience:
             log.warning("server.silent", slot=self.slot.name)
             self.abort()
@@ -306,11 +307,12 @@ class Session:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Marks a question to the server, so that the ticker notices when no answer comes."""
-        self._busy_since = time.monotonic()
+        mine = object()
+        self._questions[mine] = time.monotonic()
         try:
             yield
         finally:
-            self._busy_since = None
+            del self._questions[mine]
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:

@@ -37,6 +37,7 @@ ROUTING = {
     "sent",
     "terms",
     "collector",
+    "landmarks",
     "lane",
     "subscription",
     "family",
