@@ -53,7 +53,9 @@ ROUTING = {
     "wal_budget",
 }
 POSTGRES = {
+    "question",
     "connection",
+    "witness",
     "control",
     "server",
     "slot",
