@@ -38,6 +38,7 @@ from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.values import Types
+from cdc.witness import Witness
 
 __all__ = ["Session"]
 
@@ -76,7 +77,8 @@ class Session:
         """Connect, check, and open the slot; `check` may refuse before a slot is made."""
         self._target = target
         self._caches = caches
-        self._control = Control(target.dsn)
+        self._witness = Witness(target.dsn, target.wait.is_over)
+        self._control = self._ordinary(target.dsn)
         self.stream: Stream | None = None
         self.messages: bool | None = None
         self.saved: Saved
@@ -99,7 +101,7 @@ class Session:
             log.warning("psycopg.slow", remedy='pip install "psycopg[binary]": its ctypes fallback is ten times slower')
         check_server(self.control)
         target.options.check(self.control.info.server_version)
-        self.replication = ReplicationConnection(target.dsn)
+        self.replication = ReplicationConnection(target.dsn, self._witness.of_walsender)
         self._pin()
         types = Types(target.decoders)
         with self.without_waiting(_LOCK_PATIENCE):
@@ -130,7 +132,12 @@ class Session:
         self.dsn = connection_string(self._target.dsn, host=host or None, hostaddr=address or None, port=port)
         if (self.control.info.host, str(self.control.info.port)) != (host, port):
             self.control.close()
-            self._control = Control(self.dsn)
+            self._control = self._ordinary(self.dsn)
+
+    def _ordinary(self, dsn: str) -> Control:
+        control = Control(dsn, self._witness.of_ordinary)
+        self._witness.ordinary = control.connection
+        return control
 
     def start(self, skip: Position | None, messages: bool = False, whole: bool = False) -> tuple[Stream, float]:
         """Begin to stream; changes up to `skip` are not delivered. For the others see `Options.parameters`.
@@ -159,6 +166,7 @@ class Session:
             # Somebody was faster. The next attempt waits for him, and names him.
             raise ConnectionFailed(f"the slot was taken at this moment: {error}") from None
         stream.standby.ask_keepalive()
+        self._witness.opens = False
         self.stream = stream
         return stream, interval
 

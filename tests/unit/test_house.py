@@ -56,7 +56,9 @@ ROUTING = {
     "chunk",
 }
 POSTGRES = {
+    "question",
     "connection",
+    "witness",
     "control",
     "server",
     "slot",
