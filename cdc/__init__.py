@@ -44,6 +44,7 @@ from cdc.lsn import Lsn, Position
 from cdc.message import Message
 from cdc.parked import Parked
 from cdc.reconnect import Backoff, Failure
+from cdc.recorder import Recorder
 from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
@@ -84,6 +85,7 @@ __all__ = [
     "Position",
     "Prepared",
     "Read",
+    "Recorder",
     "Row",
     "SchemaChange",
     "SlotError",

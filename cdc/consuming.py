@@ -28,7 +28,8 @@ from cdc.lsn import Lsn, Position
 from cdc.options import Options as StreamOptions
 from cdc.parked import Parked
 from cdc.reconnect import Backoff
-from cdc.settings import check_failover, check_kinds, check_settings
+from cdc.recorder import Recorder
+from cdc.settings import check_failover, check_kinds, check_record, check_settings
 from cdc.slot import SAVED, SlotWait, own_position
 from cdc.snapshot_progress import SnapshotProgress
 from cdc.state import open_state
@@ -170,6 +171,34 @@ class Consuming:
             raise ConfigurationError(f"register_type({name!r}): register types before the consumer is opened")
         self._decoders[name] = decode
 
+    def record(self, path: str | Path) -> Recorder:
+        """Keep the frames that arrive, with their times, in a file, until the result is closed or the consumer is.
+
+        `cdc replay` and `cdc.testing.replay` make the same events of them without a server. Whoever can read the file
+        can read the data. It may be called before the consumer is opened; while it runs, recording begins at the next
+        moment at which no transaction is open.
+
+        Args:
+            path: the file; what another `record` left there is continued, and is read through first.
+
+        Raises ConfigurationError when it cannot be written, is something else, or this consumer is recorded already.
+        """
+        self._check_process()
+        check_record(path)
+        link = self._loop.link
+        if link.status is Status.STOPPED:
+            raise ConfigurationError("this consumer was stopped: nothing arrives that could be recorded")
+        if link.recorder is not None and link.recorder.is_open:
+            raise ConfigurationError(
+                f"this consumer is recorded to {link.recorder.path} already: close that recording first"
+            )
+        link.recorder = recorder = Recorder(path, self._loop.progress, self._recorded)
+        return recorder
+
+    def _recorded(self, recorder: Recorder) -> None:
+        if self._loop.link.recorder is recorder:
+            self._loop.link.recorder = None
+
     def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
@@ -245,6 +274,8 @@ class Consuming:
     def _close(self) -> None:
         """Give back every connection; for a consumer whose loop is over or never ran. It cannot be used again."""
         self._loop.link.set_status(Status.STOPPED)
+        if (recorder := self._loop.link.recorder) is not None:
+            recorder.end(is_stopped=True)
         if self._loop.link.session is not None:
             self._loop.link.session.close()
         self._loader.close()

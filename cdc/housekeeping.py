@@ -22,7 +22,6 @@ from cdc.lsn import Lsn, Position
 from cdc.parked import Parked
 from cdc.progress import Progress
 from cdc.session import Session
-from cdc.slot_row import find_slot
 from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.wal_budget import WalWatch
@@ -184,6 +183,6 @@ class Housekeeping:
             self.rights_changed = session.admission.refresh_rights() or self.rights_changed
 
     def _look_at_slot(self, session: Session) -> None:
-        row = find_slot(session.control, session.slot.name)
-        if row is not None:
-            self.wal.look(row.usage, time.monotonic())
+        usage = session.usage()
+        if usage is not None:
+            self.wal.look(usage, time.monotonic())

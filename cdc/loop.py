@@ -151,6 +151,8 @@ class Loop:
             yield from self._finish_all(session, stream)
         while not self.link.is_stopping:
             frames = session.frames(_BATCH)
+            if (recorder := self.link.recorder) is not None:
+                yield Call(recorder.keep, (session, stream, frames))
             yield from self._take(session, stream, frames)
             yield from self._keep_house(session, stream)
             if frames:
@@ -269,6 +271,8 @@ class Loop:
         roles = self._dispatcher.roles(message.schema, message.table)
         with session.busy():
             relation = yield Call(session.relation, (message, roles))
+        if (recorder := self.link.recorder) is not None:
+            recorder.told(session, relation)
         stream.define(relation)
         if newcomers:
             yield Call(session.join, (newcomers, relation))

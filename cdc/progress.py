@@ -19,7 +19,10 @@ from cdc.message import Message
 from cdc.standby import Standby
 from cdc.transaction import Place
 
-__all__ = ["Progress"]
+__all__ = ["Heard", "Progress"]
+
+Heard = tuple[Lsn, Lsn, Lsn]
+"""Commit LSN and LSN of the last transactional message; LSN of the last other one."""
 
 
 class Progress:
@@ -98,6 +101,10 @@ class Progress:
             return message.lsn <= at_once
         return (message._place[0].commit_lsn, message.lsn) <= (commit_lsn, lsn)
 
+    def heard(self, epoch: str) -> Heard | None:
+        """Which messages of this epoch were handed out last; grows with each. None before the first."""
+        return self._heard[1:] if self._heard[0] == epoch else None
+
     def hear(self, message: Message, epoch: str) -> None:
         """The message was handed out to everybody who listens."""
         heard, *lsns = self._heard
@@ -108,6 +115,10 @@ class Progress:
             commit_lsn, lsn = message._place[0].commit_lsn, message.lsn
             self.handed = message._place
         self._heard = (epoch, commit_lsn, lsn, at_once)
+
+    def begin_anew(self) -> None:
+        """Know nothing of what was handed out, as another process."""
+        self.handed, self._heard = None, ("", Lsn(0), Lsn(0), Lsn(0))
 
     @property
     def is_awaited(self) -> bool:

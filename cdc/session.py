@@ -32,12 +32,14 @@ from cdc.publication import check_same, identifiers
 from cdc.relation import Relation
 from cdc.server import check_server, flush_lsn
 from cdc.slot import SAVED, Former, OpenSlot, start_command
+from cdc.slot_row import find_slot
 from cdc.spool import MemoryOrFile
 from cdc.state import Saved
 from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.values import Types
+from cdc.wal_budget import Usage
 from cdc.witness import Witness
 
 __all__ = ["Session"]
@@ -235,6 +237,11 @@ class Session:
         while time.monotonic() < deadline:
             self.check_publications()
             time.sleep(0.02)
+
+    def usage(self) -> Usage | None:
+        """What the slot keeps of the server's WAL; None when there is no such slot."""
+        row = find_slot(self.control, self.slot.name)
+        return None if row is None else row.usage
 
     def finish(self) -> None:
         """End the stream in good order, so that the server has taken in the last status update."""

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cdc.errors import ConfigurationError
+from cdc.lsn import Position
 from cdc.reconnect import Backoff
 
-__all__ = ["check_failover", "check_kinds", "check_settings"]
+__all__ = ["check_failover", "check_kinds", "check_record", "check_settings", "check_until"]
 
 
 def check_kinds(require_subject: object, backoff: object, spool_folder: object, park_file: object) -> None:
@@ -52,3 +53,21 @@ def check_failover(failover: bool, slot: str | None) -> None:
     """Raise ConfigurationError when a temporary slot is to survive a failover."""
     if failover and slot is None:
         raise ConfigurationError("failover=True needs a named slot: a temporary one goes with its connection")
+
+
+def check_record(path: object) -> None:
+    """Raise ConfigurationError for what cannot be the file of a recording."""
+    if not isinstance(path, str | Path) or path == "":
+        raise ConfigurationError(f"a recording is the path of a file, not {path!r}")
+
+
+def check_until(until: object) -> Position | None:
+    """Where a replay is to end. Raises ConfigurationError for what is no position."""
+    if until is None or isinstance(until, Position):
+        return until
+    try:
+        return Position.parse(until)  # type: ignore[arg-type]
+    except (ValueError, AttributeError, TypeError):
+        raise ConfigurationError(
+            f"until is a cdc.Position, its text such as 'k3v9:0/16B3748:3', or None, not {until!r}"
+        ) from None

@@ -58,6 +58,8 @@ def _problems(loop: Loop, target: Target) -> tuple[str, ...]:
         problems.append(f"parked events: {lot.count}; `cdc parked list` shows them")
     if lot.problem is not None:
         problems.append(lot.problem)
+    if link.recorder is not None and link.recorder.problem is not None:
+        problems.append(link.recorder.problem)
     return (*problems, *loop.lanes.problems)
 
 

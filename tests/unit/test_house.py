@@ -78,6 +78,8 @@ POSTGRES = {
     "rights",
     "loader",
     "failures",
+    "recording",
+    "reading",
     "snapshot",
     "bookmark",
 }
@@ -108,6 +110,9 @@ LOOPS = {
     "consumer",
     "vitals",
     "async_cache",
+    "recorder",
+    "replayed",
+    "replaying",
 }
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
