@@ -7,20 +7,40 @@ every call; the loop reads on its thread while a ticker sends status updates fro
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import selectors
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import conninfo, pq
+from psycopg.abc import PQGen
 
 from cdc.errors import ConfigurationError, ConnectionFailed
 from cdc.failures import first_line, refused, why_ended
+from cdc.question import Question
 
-__all__ = ["ReplicationConnection", "connect", "connection_string"]
+__all__ = ["Asked", "ReplicationConnection", "connect", "connection_string"]
+
+_Answer = TypeVar("_Answer")
+Asked: TypeAlias = Callable[[pq.abc.PGconn], Question]
+"""Is called when something is asked over a connection, and says how long the answer may take."""
+
+_DEFAULTS = {
+    "application_name": "cdc",
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""What the DSN does not say. A network that is gone is noticed after a minute, by its own silence, not after hours."""
+_LOOK_EVERY = 0.1
+"""Seconds between two looks at a question that has no answer yet."""
 
 _SETTINGS = {
     "client_encoding": "UTF8",
@@ -53,22 +73,51 @@ def connection_string(dsn: str, **more: str | None) -> str:
     port = str(given.get("port") or "")
     if "@" in f"{given.get('host')}{given.get('dbname')}" or not re.fullmatch(r"[\d,]*", port):
         raise ConfigurationError("the DSN cannot be read: write @, / and : of the password as %40, %2F and %3A")
-    parameters: dict[str, Any] = {"application_name": "cdc", "connect_timeout": "10"}
+    # What a service file says would count less than our defaults; it is the user's, too.
+    own = ("application_name", "connect_timeout") if given.get("service") or os.environ.get("PGSERVICE") else _DEFAULTS
+    parameters: dict[str, Any] = {name: _DEFAULTS[name] for name in own}
     parameters.update(given)
     parameters.update(more)
     return conninfo.make_conninfo(**parameters)
 
 
-def connect(dsn: str, **parameters: Any) -> psycopg.Connection[Any]:
+class _Ordinary(psycopg.Connection[Any]):
+    """A connection whose questions may go without an answer for a bounded time."""
+
+    asked: Asked | None = None
+
+    def wait(self, gen: PQGen[_Answer], *arguments: Any, **more: Any) -> _Answer:
+        """Wait for what was asked. Raises ConnectionFailed when no answer is to be expected."""
+        if self.asked is not None:
+            gen = _looked_after(gen, self.asked(self.pgconn))
+        return super().wait(gen, *arguments, **more)
+
+
+def _looked_after(gen: PQGen[_Answer], question: Question) -> PQGen[_Answer]:
+    """The same steps; psycopg sends a zero for a tenth of a second in which nothing came."""
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            question.heard() if ready else question.look()
+            wanted = gen.send(ready)
+    except StopIteration as end:
+        answer: _Answer = end.value
+        return answer
+
+
+def connect(dsn: str, asked: Asked | None = None, **parameters: Any) -> psycopg.Connection[Any]:
     """An ordinary connection in autocommit mode, with the settings that fix the text form of values.
 
-    Row-level security is off in it, which makes a read raise instead of silently showing fewer rows.
+    Row-level security is off in it, which makes a read raise instead of silently showing fewer rows. `asked` says
+    how long an answer may take; without it nothing does.
     """
     text = connection_string(dsn)
     try:
-        connection = psycopg.connect(text, autocommit=True, **parameters)
+        connection = _Ordinary.connect(text, autocommit=True, **parameters)
     except psycopg.Error as error:
         raise refused(error, text) from None
+    connection.asked = asked
     connection.execute(_set(_SETTINGS | {"row_security": "off"}))
     return connection
 
@@ -83,12 +132,17 @@ class ReplicationConnection:
 
     Every method may be called from any thread. `frames` and `read` never wait.
 
+    Args:
+        dsn: the server.
+        asked: says how long an answer may take, before it streams; without it nothing does.
+
     Attributes:
         process_id: process id of the walsender, as `active_pid` of the slot shows it.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, asked: Asked | None = None) -> None:
         text = connection_string(dsn, replication="database")
+        self._asked = asked
         self._mutex = threading.Lock()
         self._over = False
         # psycopg connects without blocking other threads, tries every host and keeps connect_timeout; from
@@ -138,8 +192,11 @@ class ReplicationConnection:
         pgconn = self._pgconn
         with self._mutex:
             pgconn.send_query(command.encode())
+            question = None if self._asked is None else self._asked(pgconn)
             while pgconn.is_busy():
-                self._is_readable(1.0)
+                readable = self._is_readable(_LOOK_EVERY)
+                if question is not None:
+                    question.heard() if readable else question.look()
                 self._take_in()
             results = []
             while (result := pgconn.get_result()) is not None:

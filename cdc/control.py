@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from cdc.connection import connect
+from cdc.connection import Asked, connect
 from cdc.errors import ConnectionFailed, FailureKind
 from cdc.failures import why_ended
 
@@ -26,12 +26,16 @@ class Control:
 
     Saving a position does not wait for a standby: the stream would wait with it.
 
+    Args:
+        dsn: the server.
+        asked: says how long an answer may take.
+
     Attributes:
         connection: the connection.
     """
 
-    def __init__(self, dsn: str) -> None:
-        self.connection: psycopg.Connection[Any] = connect(dsn)
+    def __init__(self, dsn: str, asked: Asked | None = None) -> None:
+        self.connection: psycopg.Connection[Any] = connect(dsn, asked)
         self._last_words: str | None = None
         self.connection.add_notice_handler(self._listen)
         self.connection.execute(

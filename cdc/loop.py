@@ -76,14 +76,12 @@ class Loop:
         self._dispatcher = dispatcher
         self.lot = Lot(lambda: self.link.session, target.park_file, target.decoders)
         self.watch = Watch(lambda: dispatcher.readers)
-        self._attempts = Attempts(self.lot, lambda: self.link.is_stopping)
+        self._attempts = Attempts(self.lot, lambda: self.link.is_stopping or self.lanes.is_ending)
         self._delivery = Delivery(dispatcher, self.progress, target.on_gap, self._attempts, wake)
         self.lanes = self._delivery.lanes
         self.lanes.stop = lambda: self._stop(wake)
         self._pace = Pace()
-        self._house = Housekeeping(
-            self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval, self.lot
-        )
+        self._house = Housekeeping(self.progress, self.caches, dispatcher, rights_interval, self.lot)
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
         self.snapshots = Snapshotting(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
@@ -293,7 +291,7 @@ class Loop:
         """Behind a gap: nothing of the new epoch is handed out or saved before the old one is finished."""
         for lane in self.progress.lanes:
             lane.hurry()
-        yield from self._until(lambda: self.progress.oldest is None, session, stream)
+        yield from self._until(lambda: self.progress.is_settled, session, stream)
         if self.progress.oldest is None:
             self._house.holds = False
             yield Call(self._house.save, (session, stream))

@@ -63,6 +63,11 @@ class Progress:
         marks = [mark for lane in self.lanes if (mark := lane.oldest) is not None]
         return min(marks, key=lambda mark: mark.number, default=None)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether every event is finished but those of iterations that were left, which nobody can finish."""
+        return all(lane.is_left or lane.oldest is None for lane in self.lanes)
+
     def handed_out(self, epoch: str) -> Position | None:
         """The last position handed out; None when nothing was in this epoch."""
         return _position(self.handed, epoch)

@@ -40,6 +40,7 @@ from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.values import Types
 from cdc.wal_budget import Usage
+from cdc.witness import Witness
 
 __all__ = ["Session"]
 
@@ -78,7 +79,8 @@ class Session:
         """Connect, check, and open the slot; `check` may refuse before a slot is made."""
         self._target = target
         self._caches = caches
-        self._control = Control(target.dsn)
+        self._witness = Witness(target.dsn, target.wait.is_over)
+        self._control = self._ordinary(target.dsn)
         self.stream: Stream | None = None
         self.messages: bool | None = None
         self.saved: Saved
@@ -86,7 +88,8 @@ class Session:
         self.untold: Gap | None = None
         self.live_from = Lsn(0)
         self._closed = False
-        self._busy_since: float | None = None
+        self._questions: dict[object, float] = {}
+        """Since when an answer of the server is awaited, by whoever awaits it: the loop, or a queue that parks."""
         self._patience = 6 * _LONGEST_INTERVAL
         self._spool = MemoryOrFile(target.options.spool_memory, target.options.spool_folder)
         try:
@@ -100,7 +103,7 @@ class Session:
             log.warning("psycopg.slow", remedy='pip install "psycopg[binary]": its ctypes fallback is ten times slower')
         check_server(self.control)
         target.options.check(self.control.info.server_version)
-        self.replication = ReplicationConnection(target.dsn)
+        self.replication = ReplicationConnection(target.dsn, self._witness.of_walsender)
         self._pin()
         types = Types(target.decoders)
         with self.without_waiting(_LOCK_PATIENCE):
@@ -131,7 +134,12 @@ class Session:
         self.dsn = connection_string(self._target.dsn, host=host or None, hostaddr=address or None, port=port)
         if (self.control.info.host, str(self.control.info.port)) != (host, port):
             self.control.close()
-            self._control = Control(self.dsn)
+            self._control = self._ordinary(self.dsn)
+
+    def _ordinary(self, dsn: str) -> Control:
+        control = Control(dsn, self._witness.of_ordinary)
+        self._witness.ordinary = control.connection
+        return control
 
     def start(self, skip: Position | None, messages: bool = False, whole: bool = False) -> tuple[Stream, float]:
         """Begin to stream; changes up to `skip` are not delivered. For the others see `Options.parameters`.
@@ -160,6 +168,7 @@ class Session:
             # Somebody was faster. The next attempt waits for him, and names him.
             raise ConnectionFailed(f"the slot was taken at this moment: {error}") from None
         stream.standby.ask_keepalive()
+        self._witness.opens = False
         self.stream = stream
         return stream, interval
 
@@ -289,7 +298,7 @@ class Session:
             self._control.check()
         except CdcError:
             self.abort()
-        busy = self._busy_since
+        busy = min(list(self._questions.values()), default=None)
         if busy is not None and time.monotonic() - busy > self._patience:
             log.warning("server.silent", slot=self.slot.name)
             self.abort()
@@ -313,11 +322,12 @@ class Session:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Marks a question to the server, so that the ticker notices when no answer comes."""
-        self._busy_since = time.monotonic()
+        mine = object()
+        self._questions[mine] = time.monotonic()
         try:
             yield
         finally:
-            self._busy_since = None
+            del self._questions[mine]
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:

@@ -5,14 +5,15 @@ May import psycopg. The manual: "CREATE_REPLICATION_SLOT", "ALTER_REPLICATION_SL
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors, pq, sql
 
 from cdc.connection import ReplicationConnection
-from cdc.errors import ConnectionFailed, SlotError
+from cdc.errors import CdcError, ConnectionFailed, SlotError
 from cdc.failures import first_line
 from cdc.log import log
 from cdc.lsn import Lsn
@@ -64,7 +65,17 @@ class SlotMaker:
             raise SlotError(f"{error}: a slot name has lower-case letters, digits and underscores") from None
         except errors.OperationalError as error:
             raise ConnectionFailed(f"the slot could not be created: {error}") from None
+        except ConnectionFailed:
+            self._give_up()
+            raise
         return Lsn.parse(str(row[1]))
+
+    def _give_up(self) -> None:
+        """Nobody waits for the slot any more: end the walsender, which would make it all the same, and hold it."""
+        if self.connection.info.transaction_status is pq.TransactionStatus.IDLE:
+            with suppress(CdcError, psycopg.Error):
+                pid = self.replication.process_id
+                self.connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", (pid,))
 
     def let_fail_over(self, name: str) -> None:
         """ALTER_REPLICATION_SLOT: let standbys keep a copy of a slot that was made without."""

@@ -37,6 +37,7 @@ ROUTING = {
     "sent",
     "terms",
     "collector",
+    "landmarks",
     "lane",
     "subscription",
     "family",
@@ -55,7 +56,9 @@ ROUTING = {
     "chunk",
 }
 POSTGRES = {
+    "question",
     "connection",
+    "witness",
     "control",
     "server",
     "slot",
