@@ -16,7 +16,7 @@ from cdc.connection import ReplicationConnection
 from cdc.errors import ConfigurationError, FailureKind
 from cdc.lsn import Lsn
 
-__all__ = ["Identity", "check_server", "current_lsn", "flush_lsn", "identify", "written_lsn"]
+__all__ = ["Identity", "check_server", "current_lsn", "flush_lsn", "identify", "sender_timeout", "written_lsn"]
 
 _RIGHTS = """
 SELECT current_setting('wal_level'), current_setting('server_version_num')::int, current_user,
@@ -109,6 +109,14 @@ def written_lsn(connection: Connection[Any]) -> Lsn:
     assert row is not None
     _, _, flush, insert, segment, block = row
     return Lsn.parse(flush) if insert is None else _before_header(Lsn.parse(insert), segment, block)
+
+
+def sender_timeout(connection: Connection[Any]) -> float:
+    """wal_sender_timeout in seconds; 0 when it is off."""
+    row = connection.execute(
+        "SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
+    ).fetchone()
+    return float(row[0]) / 1000 if row is not None else 0.0
 
 
 def _lsn(row: Any) -> Lsn:
