@@ -30,7 +30,7 @@ from cdc.lsn import Lsn, Position
 from cdc.pgoutput import RelationMessage
 from cdc.publication import check_same, identifiers
 from cdc.relation import Relation
-from cdc.server import check_server, flush_lsn
+from cdc.server import check_server, flush_lsn, invisible, sender_timeout
 from cdc.slot import SAVED, Former, OpenSlot, start_command
 from cdc.slot_row import find_slot
 from cdc.spool import MemoryOrFile
@@ -147,7 +147,7 @@ class Session:
         Returns the state of the conversation and the seconds between two status updates.
         """
         self.messages = messages
-        timeout = self._sender_timeout()
+        timeout = sender_timeout(self.control)
         interval = min(_LONGEST_INTERVAL, timeout / 3) if timeout else _LONGEST_INTERVAL
         self._patience = 6 * interval
         start = self.saved.flush_lsn or Lsn(0)
@@ -173,16 +173,8 @@ class Session:
         return stream, interval
 
     def invisible(self) -> set[int]:
-        """32-bit ids of commits that are in the WAL and wait for a synchronous standby before they are visible.
-
-        They may have been streamed to a process before this one. Another role's are seen by members of
-        pg_read_all_stats only.
-        """
-        rows = self.control.execute(
-            "SELECT backend_xid::text::bigint FROM pg_catalog.pg_stat_activity "
-            "WHERE wait_event = 'SyncRep' AND backend_xid IS NOT NULL"
-        ).fetchall()
-        return {xid for (xid,) in rows}
+        """See `server.invisible`."""
+        return invisible(self.control)
 
     def relation(self, message: RelationMessage, roles: Collection[str]) -> Relation:
         """See `Admission.relation`; rights that are locked, as by a prepared ALTER TABLE, stay as they are known."""
@@ -246,13 +238,6 @@ class Session:
     def finish(self) -> None:
         """End the stream in good order, so that the server has taken in the last status update."""
         self.replication.end(_FAREWELL)
-
-    def _sender_timeout(self) -> float:
-        """wal_sender_timeout in seconds; 0 when it is off."""
-        row = self.control.execute(
-            "SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
-        ).fetchone()
-        return float(row[0]) / 1000 if row is not None else 0.0
 
     @property
     def remembers(self) -> bool:
