@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     kinds = [getattr(item, "callspec", None) for item in items]
     left = [spec is not None and spec.params.get("kind", chosen) != chosen for spec in kinds]
-    config.hook.pytest_deselected([item for item, out in zip(items, left, strict=True) if out])
+    config.hook.pytest_deselected(items=[item for item, out in zip(items, left, strict=True) if out])
     items[:] = [item for item, out in zip(items, left, strict=True) if not out]
 
 
