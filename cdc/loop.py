@@ -201,10 +201,10 @@ class Loop:
             yield from self._define(session, stream, item)
         elif isinstance(item, list):
             yield from self._delivery.truncates(item)
+            yield from self._keep_late_house(session, stream)
         elif isinstance(item, Message):
             yield from self._delivery.message(item, stream.epoch)
-            if time.monotonic() >= self._house.late_at or self.lanes.stalled:
-                yield from self._keep_house(session, stream)
+            yield from self._keep_late_house(session, stream)
         elif isinstance(item, Committed):
             self.link.sure(item.held)
             yield from self._deliver(session, stream, item)
@@ -311,6 +311,11 @@ class Loop:
         if self.lanes.stalled:
             self.lanes.say_stalled()
             yield from self._until(lambda: not self.lanes.stalled, session, stream)
+
+    def _keep_late_house(self, session: Session, stream: Stream) -> Steps:
+        """The same within a batch, when the duties are late or a lane is full."""
+        if time.monotonic() >= self._house.late_at or self.lanes.stalled:
+            yield from self._keep_house(session, stream)
 
     def _duties(self, session: Session, stream: Stream) -> Steps:
         now = time.monotonic()

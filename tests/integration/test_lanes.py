@@ -153,6 +153,20 @@ def test_a_full_queue_keeps_the_stream_waiting_and_says_so(kind: str, database: 
     assert keys(gate.left) == keys(others) == list(range(1, 201))
 
 
+def test_truncates_wait_for_room_too(kind: str, database: str, db: psycopg.Connection) -> None:
+    gate = Gate(kind)
+    db.execute("CREATE TABLE a (id int); CREATE TABLE b (id int); CREATE PUBLICATION two FOR TABLE a, b")
+    with Running(kind, database, lambda it: it.on("*", gate.handler, queue=1), publication="two") as running:
+        for _ in range(20):
+            db.execute("TRUNCATE a, b")
+        until(lambda: running.consumer._loop.lanes.stalled)
+        time.sleep(0.3)
+        assert running.consumer.subscriptions[0].queued <= 3
+        gate.open()
+        running.caught_up(db)
+    assert len(gate.left) == 40
+
+
 def test_a_stop_ends_the_wait_for_room(kind: str, database: str, db: psycopg.Connection) -> None:
     gate = Gate(kind)
     with Running(kind, database, lambda running: running.on("wells", gate.handler, queue=2)) as running:
