@@ -84,15 +84,19 @@ class Loop:
 
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
+        failure: BaseException | None = None
         try:
             yield from self._sessions()
         except BaseException as error:
+            failure = error
             self.link.failed(error)
             raise
         finally:
             try:
                 yield from self.lanes.end()
             finally:
+                if failure is None and self.lanes.failure is not None:
+                    self.link.failed(self.lanes.failure)
                 yield Call(self.link.end)
                 yield from self.link.herald.tell()
         self.lanes.check()

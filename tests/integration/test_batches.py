@@ -210,7 +210,7 @@ def test_a_transaction_comes_again_as_a_whole_when_a_queue_was_stopped_within_it
         running.on("wells", gate.handler, queue=100)
         running.on("wells", wholes.append, transaction=True)
 
-    with Running(kind, database, prepare) as running:
+    with Running(kind, database, prepare):
         db.execute("INSERT INTO wells SELECT generate_series(1, 5)")
         db.execute("INSERT INTO wells SELECT generate_series(6, 7)")
         gate.let(2)

@@ -242,6 +242,37 @@ def test_a_handler_that_raises_while_a_queue_is_full_ends_the_wait(
             running.do(running.consumer.stop)
 
 
+def test_a_queued_handler_that_raises_at_the_end_is_told_of(kind: str, database: str, db: psycopg.Connection) -> None:
+    """Its event comes again, and health and the last status change say why it ended so."""
+    changes: list[cdc.StatusChange] = []
+    at_work, go = threading.Event(), threading.Event()
+
+    def blocking(event: cdc.Change) -> None:
+        at_work.set()
+        go.wait(20)
+        raise ValueError("no room")
+
+    async def coroutine(event: cdc.Change) -> None:
+        await asyncio.to_thread(blocking, event)
+
+    def prepare(running: Running) -> None:
+        running.on("wells", blocking if kind == "blocking" else coroutine, queue=3)
+        running.consumer.on_status(changes.append)
+
+    with Running(kind, database, prepare) as running:
+        db.execute("INSERT INTO wells VALUES (1)")
+        at_work.wait(20)
+        threading.Timer(0.3, go.set).start()
+        with pytest.raises(cdc.HandlerError, match="no room") as caught:
+            running.do(running.consumer.stop)
+        health = running.consumer.health()
+        assert changes[-1].error is caught.value and changes[-1].status is cdc.Status.STOPPED
+        assert health.failure is not None and "no room" in health.failure.reason
+    with Running(kind, database) as again:
+        again.caught_up(db)
+    assert keys(again.events) == [1]
+
+
 def test_wait_for_and_stop_inside_a_queued_handler(kind: str, database: str, db: psycopg.Connection) -> None:
     problems: list[str] = []
 
