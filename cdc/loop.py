@@ -89,9 +89,11 @@ class Loop:
 
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
+        failure: BaseException | None = None
         try:
             yield from self._sessions()
         except BaseException as error:
+            failure = error
             self.link.failed(error)
             raise
         finally:
@@ -99,6 +101,8 @@ class Loop:
                 yield from self.lanes.end()
             finally:
                 self.snapshots.close()
+                if failure is None and self.lanes.failure is not None:
+                    self.link.failed(self.lanes.failure)
                 yield Call(self.link.end)
                 yield from self.link.herald.tell()
         self.lanes.check()
@@ -213,10 +217,10 @@ class Loop:
             yield from self._define(session, stream, item)
         elif isinstance(item, list):
             yield from self._delivery.truncates(item)
+            yield from self._keep_late_house(session, stream)
         elif isinstance(item, Message):
             yield from self._delivery.message(item, stream.epoch)
-            if time.monotonic() >= self._house.late_at or self.lanes.stalled:
-                yield from self._keep_house(session, stream)
+            yield from self._keep_late_house(session, stream)
         elif isinstance(item, Committed):
             self.link.sure(item.held)
             yield from self._deliver(session, stream, item)
@@ -327,6 +331,11 @@ class Loop:
         if self.lanes.stalled:
             self.lanes.say_stalled()
             yield from self._until(lambda: not self.lanes.stalled, session, stream)
+
+    def _keep_late_house(self, session: Session, stream: Stream) -> Steps:
+        """The same within a batch, when the duties are late or a lane is full."""
+        if time.monotonic() >= self._house.late_at or self.lanes.stalled:
+            yield from self._keep_house(session, stream)
 
     def _duties(self, session: Session, stream: Stream) -> Steps:
         now = time.monotonic()
