@@ -21,8 +21,9 @@ import latency
 import load
 import memory
 import profile_path
+import snapshot
 
-SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, load, memory, delivery, decode, profile_path)
+SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, load, memory, delivery, decode, profile_path, snapshot)
 LEAST = 100
 
 

@@ -24,16 +24,31 @@ from cdc.errors import (
     SubscriptionError,
     UnsupportedMessage,
 )
-from cdc.events import Change, Delete, Effect, Event, Gap, GapKind, Insert, Prepared, SchemaChange, Truncate, Update
+from cdc.events import (
+    Change,
+    Delete,
+    Effect,
+    Event,
+    Gap,
+    GapKind,
+    Insert,
+    Prepared,
+    Read,
+    SchemaChange,
+    Truncate,
+    Update,
+)
 from cdc.family import Family
 from cdc.health import Colour, Health, Status, StatusChange
 from cdc.lsn import Lsn, Position
 from cdc.message import Message
 from cdc.parked import Parked
 from cdc.reconnect import Backoff, Failure
+from cdc.recorder import Recorder
 from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
+from cdc.snapshot_progress import SnapshotProgress
 from cdc.subscription import Subscription
 from cdc.tuples import UNCHANGED, Undecoded
 
@@ -69,9 +84,12 @@ __all__ = [
     "Parked",
     "Position",
     "Prepared",
+    "Read",
+    "Recorder",
     "Row",
     "SchemaChange",
     "SlotError",
+    "SnapshotProgress",
     "Status",
     "StatusChange",
     "Subject",

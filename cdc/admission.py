@@ -15,28 +15,22 @@ import psycopg
 from psycopg import sql
 
 from cdc.cache import Cache
-from cdc.catalog import (
-    load_types,
-    nondeterministic,
-    oid_of,
-    partition_root,
-    primary_key,
-    relation_message,
-)
+from cdc.catalog import load_types, nondeterministic, oid_of, partition_root, primary_key, relation_message
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.family import Family, Member
 from cdc.filters import compile_filter
 from cdc.log import log
 from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, Predicate, constant, every
-from cdc.publication import read_publications, sent_of
+from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
 from cdc.refusals import check_binary, check_hidden, check_identity, no_table, refuse, refuse_children
 from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide
+from cdc.snapshot import check_readable
 from cdc.subscription import Subscription
-from cdc.values import Types
+from cdc.values import TypeInfo, Types
 from cdc.view import View
 
 __all__ = ["Admission"]
@@ -76,7 +70,7 @@ class Admission:
         self._silent: set[Subscription] = set()
         """Those of them who cannot have one on the table as it was when the stream was there."""
         self._streams = False
-        read_publications(connection, self._names)
+        self._publications()
 
     def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
@@ -87,6 +81,8 @@ class Admission:
         if self._binary:
             check_binary(subscription, cache)
         relation = self._published(subscription, cache is not None)
+        if subscription._in_parts:
+            check_readable(self._connection, self._names, subscription, self._binary)
         if cache is not None:
             refuse_children(self._connection, relation.oid, str(relation))
             self._bind_cache(cache, relation)
@@ -99,7 +95,7 @@ class Admission:
 
     def _gather(self, family: Family) -> None:
         """Find the tables that a family means, and check each of them."""
-        published = {table for each in read_publications(self._connection, self._names) for table in each.tables}
+        published = {table for each in self._publications() for table in each.tables}
         named = {pattern.named for pattern in family.patterns if pattern.named is not None}
         meant = {(schema, table) for schema, table in published if family.wants(schema, table)} | named
         for pattern in family.patterns:
@@ -153,6 +149,12 @@ class Admission:
             with suppress(SubscriptionError):
                 self._load_rights(message.oid, role)
         return self._describe(message)
+
+    def asked(self, relation: Relation) -> tuple[int | None, tuple[TypeInfo, ...], frozenset[str]]:
+        """What the catalog was asked for a relation: who has its name, its types, and its odd collations."""
+        oid = self._tables.get((relation.schema, relation.table))
+        types = self._types.known(column.type_oid for column in relation.columns)
+        return oid, types, self._nondeterministic.get(relation.oid, frozenset())
 
     def view(self, subscription: Subscription, relation: Relation) -> View:
         """What the subscription sees of the relation, by what is known already.
@@ -244,6 +246,10 @@ class Admission:
         if oid != subscription._oid:
             subscription._oid = oid
             cache.invalidate()
+
+    def _publications(self) -> list[Publication]:
+        """What is published. Raises ConfigurationError for a publication that does not exist."""
+        return read_publications(self._connection, self._names)
 
     def _published(self, subscription: Subscription, for_cache: bool) -> Relation:
         """The relation as it would be sent now. Raises SubscriptionError when it is not published."""

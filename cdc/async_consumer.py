@@ -34,6 +34,8 @@ class AsyncConsumer(Subscribing):
 
     _takes_coroutines = True
     _task: asyncio.Task[None] | None = None
+    _worker: asyncio.Task[None] | None = None
+    """The task that runs the loop; it is the one to be awaited until somebody does that."""
     _is_own = False
     _ended: asyncio.Event | None = None
 
@@ -82,37 +84,51 @@ class AsyncConsumer(Subscribing):
         except TimeoutError:
             raise self._not_reached(lsn, timeout) from None
 
+    async def wait_for_snapshot(self, subscription: Subscription, timeout: float = 60.0) -> None:
+        """See `Consumer.wait_for_snapshot`."""
+        if self._is_inside:
+            raise ConfigurationError("wait_for_snapshot inside a handler would wait for itself")
+        future = asyncio.wrap_future(self._snapshot_of(subscription).future)
+        try:
+            await asyncio.wait_for(asyncio.shield(future), timeout)
+        except TimeoutError:
+            raise self._not_complete(subscription, timeout) from None
+
     async def run(self) -> None:
         """Receive and dispatch in this task until `stop` is called. Raises what ended it."""
         await self._opened()
         self._check_idle()
         self._is_own, self._task = False, asyncio.current_task()
+        self._ended = ended = asyncio.Event()
         try:
             await self._work()
         finally:
             self._task = None
             self._close()
+            ended.set()
 
     async def start(self) -> None:
         """Connect, then receive and dispatch in a task of the consumer's own."""
         await self._opened()
         self._check_idle()
         self._is_own = True
+        self._ended = ended = asyncio.Event()
         self._task = asyncio.create_task(self._work(), name="cdc-consumer")
         self._task.add_done_callback(_say_failure)
+        self._task.add_done_callback(lambda _: ended.set())
 
     async def stop(self) -> None:
         """See `Consumer.stop`."""
         self._loop.link.is_stopping = True
         self._wake()
         task = self._task
-        if task is None or self._is_inside:
+        if self._is_inside:
             return
-        if self._is_own:
+        if task is not None and self._is_own:
             self._task = None
             await task
         elif self._ended is not None:
-            # The task is the caller of `run`, and hears of a failure itself.
+            # The task is the caller of `run`, or another one stops it, too: they hear of a failure themselves.
             await self._ended.wait()
 
     async def close(self) -> None:
@@ -120,7 +136,7 @@ class AsyncConsumer(Subscribing):
         try:
             await self.stop()
         finally:
-            if self._task is None:
+            if self._worker is None:
                 self._close()
 
     async def __aenter__(self) -> Self:
@@ -140,7 +156,7 @@ class AsyncConsumer(Subscribing):
     @property
     def _is_inside(self) -> bool:
         """Whether the caller is a handler."""
-        return (self._task is not None and asyncio.current_task() is self._task) or self._loop.lanes.is_inside
+        return (self._worker is not None and asyncio.current_task() is self._worker) or self._loop.lanes.is_inside
 
     async def _begin(self) -> None:
         """See `Consumer._begin`."""
@@ -177,7 +193,7 @@ class AsyncConsumer(Subscribing):
     async def _work(self) -> None:
         waiter = AsyncWaiter()
         self._wake = waiter.wake
-        self._ended = asyncio.Event()
+        self._worker = asyncio.current_task()
         failure: BaseException | None = None
         try:
             await waiter.run(self._loop.steps())
@@ -185,9 +201,9 @@ class AsyncConsumer(Subscribing):
             failure = error
             raise
         finally:
+            self._worker = None
             self._over(failure)
             waiter.close()
-            self._ended.set()
 
 
 def _say_failure(task: asyncio.Task[None]) -> None:

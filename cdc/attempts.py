@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from inspect import isawaitable
 from typing import Any
 
@@ -82,6 +82,17 @@ class Attempts:
             if itself is not None or outdated:
                 found.append((itself, outdated, str(getattr(each, "position", None))))
         return self._settle(subscription, found) if found else None
+
+    def serve(self, requests: Iterable[Parked], subscriptions: Iterable[Subscription]) -> Steps:
+        """Hand parked events over again that somebody asked for. Between two transactions."""
+        named = {each.name: each for each in subscriptions if each.parks}
+        for parked in requests:
+            subscription = named.get(parked.subscription)
+            if subscription is None or self._is_stopping():
+                continue
+            if subscription.lane is not None and len(subscription.lane):
+                continue  # Its handler may be at work. The next look finds the request again.
+            yield from self.again(parked, subscription)
 
     def again(self, parked: Parked, subscription: Subscription) -> Steps:
         """Make the attempt that somebody asked for. Between two transactions."""

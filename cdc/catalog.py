@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import errors
 
 from cdc.errors import SubscriptionError
 from cdc.pgoutput import RelationColumn, RelationMessage
@@ -188,9 +187,9 @@ def _identity(connection: psycopg.Connection[Any], table: _Table) -> set[int]:
 
 def _sent(connection: psycopg.Connection[Any], publications: Collection[str], table: _Table) -> set[str]:
     """Names of the columns that are sent: those listed (15 and later), without generated ones before 18."""
-    try:
+    if connection.info.server_version >= 150000:
         rows = connection.execute(_PUBLISHED, (list(publications), table.schema, table.table)).fetchall()
-    except errors.UndefinedColumn:
+    else:
         rows = connection.execute(_STORED, (table.oid,)).fetchall()
     names = {name for (name,) in rows}
     if connection.info.server_version >= 180000:

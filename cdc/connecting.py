@@ -27,6 +27,7 @@ from cdc.housekeeping import Housekeeping
 from cdc.log import log
 from cdc.progress import Progress
 from cdc.reconnect import Backoff, Failure, History
+from cdc.recorder import Recorder
 from cdc.session import Session
 from cdc.stream import Stream
 from cdc.subscription import Subscription
@@ -51,6 +52,7 @@ class Connecting:
         herald: knows what the consumer does at the moment, and who wants to hear of it.
         history: what failed, and how often.
         is_stopping: whether somebody asked it to end.
+        recorder: keeps what arrives in a file, when somebody asked for that.
         whole: whether transactions have to come at their commit from now on; see `Held.unsure`.
     """
 
@@ -67,6 +69,7 @@ class Connecting:
         self.session: Session | None = None
         self.herald = Herald()
         self.history = History()
+        self.recorder: Recorder | None = None
         self.is_stopping = False
         self.whole = False
         self._end: tuple[Failure, BaseException] | None = None
@@ -157,6 +160,8 @@ class Connecting:
         # A temporary slot cannot be read again.
         whole = self.whole or (messages and session.slot.temporary)
         stream, interval = session.start(handed or session.saved.position, messages, whole)
+        if self.recorder is not None:
+            self.recorder.begin(session, stream)
         self._progress.standby = stream.standby
         self._house.unseen |= session.invisible()
         self._stop_ticker()
@@ -188,6 +193,8 @@ class Connecting:
     def end(self) -> None:
         """Save what was finished, tell the server, close. A position that cannot be saved is only logged."""
         self._stop_ticker()
+        if self.recorder is not None:
+            self.recorder.end(is_stopped=self._end is None)
         session = self.session
         if session is not None:
             if session.stream is not None and self.status in (Status.LIVE, Status.CATCHING_UP):

@@ -118,6 +118,19 @@ class Consumer(Subscribing):
             future.cancel()
             raise self._not_reached(lsn, timeout) from None
 
+    def wait_for_snapshot(self, subscription: Subscription, timeout: float = 60.0) -> None:
+        """Wait until every row that the table had was handed to the subscription.
+
+        Raises TimeoutError after `timeout` seconds, the consumer's own failure when it fails meanwhile,
+        ConfigurationError inside a handler and for a subscription without a snapshot.
+        """
+        if self._is_inside:
+            raise ConfigurationError("wait_for_snapshot inside a handler would wait for itself")
+        try:
+            self._snapshot_of(subscription).future.result(timeout)
+        except TimeoutError:
+            raise self._not_complete(subscription, timeout) from None
+
     def run(self) -> None:
         """Receive and dispatch on this thread until `stop` is called. Raises what ended it."""
         self._open()

@@ -19,6 +19,7 @@ from cdc.admission import Admission
 from cdc.cache import Cache
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
+from cdc.family import Family
 from cdc.health import Health, Status
 from cdc.listener import Listener
 from cdc.loader import Loader
@@ -27,8 +28,10 @@ from cdc.lsn import Lsn, Position
 from cdc.options import Options as StreamOptions
 from cdc.parked import Parked
 from cdc.reconnect import Backoff
-from cdc.settings import check_failover, check_kinds, check_settings
+from cdc.recorder import Recorder
+from cdc.settings import check_failover, check_kinds, check_record, check_settings
 from cdc.slot import SAVED, SlotWait, own_position
+from cdc.snapshot_progress import SnapshotProgress
 from cdc.state import open_state
 from cdc.subscription import Subscription
 from cdc.target import Target
@@ -80,7 +83,8 @@ class Consuming:
                 begins now and goes with the connection.
             state: where the position is kept: `"database"` (the table cdc.slots), a path, or None.
             on_gap: `"stop"` raises GapError when changes may be missing, `"deliver"` tells handlers by a `Gap`
-                and goes on. Default: stop for a named slot, deliver for a temporary one.
+                and goes on, `"resync"` also reads their tables anew. Default: stop for a named slot, deliver for a
+                temporary one.
             require_subject: refuse subscriptions without a subject.
             backoff: waits between attempts to connect; default 2 s doubling to 32 s.
             rights_interval: seconds after which changed roles, grants and policies are applied at the latest.
@@ -125,7 +129,9 @@ class Consuming:
     @property
     def subscriptions(self) -> list[Subscription]:
         """Every open subscription, those of caches included; one to several tables counts as one."""
-        return [*self._dispatcher.readers, *(subscription for subscription, _ in self._unchecked)]
+        own = self._loop.snapshots.is_own
+        begun = [subscription for subscription in self._dispatcher.readers if not own(subscription)]
+        return [*begun, *(subscription for subscription, _ in self._unchecked)]
 
     def health(self) -> Health:
         """Whether the consumer is well, and if not, why. Never waits."""
@@ -165,9 +171,38 @@ class Consuming:
             raise ConfigurationError(f"register_type({name!r}): register types before the consumer is opened")
         self._decoders[name] = decode
 
+    def record(self, path: str | Path) -> Recorder:
+        """Keep the frames that arrive, with their times, in a file, until the result is closed or the consumer is.
+
+        `cdc replay` and `cdc.testing.replay` make the same events of them without a server. Whoever can read the file
+        can read the data. It may be called before the consumer is opened; while it runs, recording begins at the next
+        moment at which no transaction is open.
+
+        Args:
+            path: the file; what another `record` left there is continued, and is read through first.
+
+        Raises ConfigurationError when it cannot be written, is something else, or this consumer is recorded already.
+        """
+        self._check_process()
+        check_record(path)
+        link = self._loop.link
+        if link.status is Status.STOPPED:
+            raise ConfigurationError("this consumer was stopped: nothing arrives that could be recorded")
+        if link.recorder is not None and link.recorder.is_open:
+            raise ConfigurationError(
+                f"this consumer is recorded to {link.recorder.path} already: close that recording first"
+            )
+        link.recorder = recorder = Recorder(path, self._loop.progress, self._recorded)
+        return recorder
+
+    def _recorded(self, recorder: Recorder) -> None:
+        if self._loop.link.recorder is recorder:
+            self._loop.link.recorder = None
+
     def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
+        _check_parts(subscription, self.subscriptions)
         session = self._loop.link.session
         if session is None:
             self._unchecked.append((subscription, cache))
@@ -239,6 +274,8 @@ class Consuming:
     def _close(self) -> None:
         """Give back every connection; for a consumer whose loop is over or never ran. It cannot be used again."""
         self._loop.link.set_status(Status.STOPPED)
+        if (recorder := self._loop.link.recorder) is not None:
+            recorder.end(is_stopped=True)
         if self._loop.link.session is not None:
             self._loop.link.session.close()
         self._loader.close()
@@ -261,6 +298,7 @@ class Consuming:
             # A cancellation or an interrupt concerns the thread or task that got it, not those who wait.
             failure = CdcError(f"the consumer was ended by {type(failure).__name__}")
         self._loop.progress.fail(failure or CdcError("the consumer was stopped"))
+        self._loop.snapshots.fail(failure or CdcError("the consumer was stopped"))
         self._loop.lanes.over(failure)
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
@@ -273,6 +311,15 @@ class Consuming:
             f"{health.status} ({reasons})"
         )
 
+    def _snapshot_of(self, subscription: Subscription) -> SnapshotProgress:
+        self._check_process()
+        if subscription.snapshot is None:
+            raise ConfigurationError(f"{subscription} reads no snapshot: subscribe with snapshot=True")
+        return subscription.snapshot
+
+    def _not_complete(self, subscription: Subscription, timeout: float) -> TimeoutError:
+        return TimeoutError(f"the snapshot was not complete within {timeout} s: {subscription.snapshot!r}")
+
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise ConfigurationError("this consumer belongs to the process that made it: make one in each child")
@@ -284,3 +331,16 @@ class Consuming:
 
 def _nobody_waits() -> None:
     """What `wake` does before the loop runs."""
+
+
+def _check_parts(subscription: Subscription, others: Sequence[Subscription]) -> None:
+    """Refuse a subscription whose snapshot could not be told from another one's."""
+    if subscription._in_parts and isinstance(subscription, Family):
+        raise SubscriptionError(
+            f"snapshot=True and on_gap='resync' read one table: subscribe to each of {subscription.label} by its name"
+        )
+    if subscription._in_parts and any(each.name == subscription.name and each._in_parts for each in others):
+        raise SubscriptionError(
+            f"two subscriptions are called {subscription.name!r}, and what was read for each is remembered by its "
+            "name: give each a name= of its own"
+        )

@@ -15,7 +15,7 @@ from typing import Any
 from cdc.attempts import Attempts, is_cancelled
 from cdc.dispatcher import Dispatcher
 from cdc.errors import GapError
-from cdc.events import Event, Gap, GapKind, Prepared, Truncate
+from cdc.events import Gap, GapKind, Prepared, Truncate
 from cdc.holding import PreparedEnd
 from cdc.lanes import Lanes
 from cdc.log import log
@@ -24,6 +24,7 @@ from cdc.progress import Progress
 from cdc.relation import Relation
 from cdc.subscription import Subscription
 from cdc.transaction import Place, commit_time
+from cdc.view import View
 from cdc.waiting import Await, Steps
 
 __all__ = ["Delivery"]
@@ -34,12 +35,13 @@ class Delivery:
 
     Attributes:
         fresh: OIDs of relations that were announced since their last change was delivered.
+        resyncs: subscriptions that were told of a gap, and whose tables are to be read anew.
         lanes: the lanes of the subscriptions that have one.
 
     Args:
         dispatcher: knows the views.
         progress: what was finished.
-        on_gap: `"stop"` or `"deliver"`.
+        on_gap: `"stop"`, `"deliver"` or `"resync"`.
         attempts: tries again, and parks.
         wake: ends a wait of the loop, from any thread.
     """
@@ -53,6 +55,7 @@ class Delivery:
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.fresh: set[int] = set()
+        self.resyncs: set[Subscription] = set()
         self.lanes = Lanes(progress, self.call, wake)
         self._dispatcher = dispatcher
         self._progress = progress
@@ -126,11 +129,27 @@ class Delivery:
         self.fresh.discard(relation.oid)
         yield from self._name_lost(place, relation)
         for view in self._dispatcher.views_of(relation.oid):
-            event = view.see_schema(place)
-            if isinstance(event, Gap):
-                event = self._other_table(event)
-            if event is not None:
-                yield from self._hand(view.reader, event, place)
+            yield from self.tell_schema(view, place)
+
+    def tell_schema(self, view: View, place: Place) -> Steps:
+        """Tell one subscription how its table differs from what it was."""
+        event = view.see_schema(place)
+        if isinstance(event, Gap):
+            yield from self.resync(view.reader, self._other_table(event), place)
+        elif event is not None:
+            yield from self._hand(view.reader, event, place)
+
+    def resync(self, subscription: Subscription, gap: Gap, place: Place | None = None) -> Steps:
+        """Tell a subscription of a gap; its table is read anew when it asked for that."""
+        if subscription._in_parts:
+            gap = replace(gap, resync=True)
+            self.resyncs.add(subscription)
+        yield from self._hand(subscription, gap, place)
+
+    def between(self, subscription: Subscription, event: Any) -> Steps | None:
+        """Hand an event out that stands between two transactions. None when nothing is left to do."""
+        lane = subscription.lane
+        return self.call(subscription, event) if lane is None else self.lanes.put(subscription, lane, event, None)
 
     def _name_lost(self, place: Place, relation: Relation) -> Steps:
         """Tell those who go by the name that the table had before: its changes go past them from here on."""
@@ -181,8 +200,7 @@ class Delivery:
         if gap.kind is not GapKind.TEMPORARY_SLOT:
             self._progress.gap = gap
         for subscription in sorted(self._dispatcher.readers, key=lambda each: not each.first):
-            event: Event = replace(gap, last=last, previous=subscription.previous)
-            yield from self._hand(subscription, event)
+            yield from self.resync(subscription, replace(gap, last=last, previous=subscription.previous))
 
     def _hand(self, subscription: Subscription, event: Any, place: Place | None = None) -> Steps:
         """Hand an event out that stands at `place`; None: between two transactions."""

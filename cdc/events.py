@@ -30,6 +30,7 @@ __all__ = [
     "GapKind",
     "Insert",
     "Prepared",
+    "Read",
     "RowChange",
     "SchemaChange",
     "Truncate",
@@ -149,6 +150,29 @@ class Delete(RowChange):
     event_type = "DELETE"
 
 
+class Read(RowChange):
+    """A row as a snapshot of the table read it: the newest value at its place in the stream.
+
+    It stands between two transactions: its `position` is that of no change, its `xid` is 0, and its `commit_time` is
+    when the row was read. The effect is ENTER; there is no old row.
+    """
+
+    __slots__ = ()
+    event_type = "READ"
+
+    @property
+    def old_key(self) -> None:
+        """None: nothing was changed."""
+        return None
+
+    def apply(self, rows: MutableMapping[Any, Row]) -> None:
+        """Put the row into `rows`, a mapping from key to row. Raises ValueError when the table has no key."""
+        if self._relation.key is None:
+            raise ValueError(f"{self._relation} has no key, so its rows cannot be kept by key")
+        if self._new is not None:
+            rows[self.key] = self._new
+
+
 class Truncate(TableChange):
     """Every row of a table was removed by TRUNCATE."""
 
@@ -191,8 +215,9 @@ class Truncate(TableChange):
 Change: TypeAlias = Insert | Update | Delete | Truncate
 """A change of a table."""
 
-Event: TypeAlias = Insert | Update | Delete | Truncate | SchemaChange | Prepared | Gap
-"""What a handler receives of tables. `Prepared` comes only from a slot that was once read with `two_phase=True`."""
+Event: TypeAlias = Insert | Update | Delete | Truncate | Read | SchemaChange | Prepared | Gap
+"""What a handler receives of tables. `Prepared` comes only from a slot that was once read with `two_phase=True`, `Read`
+only with `snapshot=True` or `on_gap="resync"`."""
 
 
 def _key_of(relation: Relation, row: Row) -> Any:

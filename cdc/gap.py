@@ -59,6 +59,7 @@ class Gap:
         kind: why, for programs.
         tables: names of the tables whose changes may be missing, as `"schema.table"`; empty when that is not known.
         position: where the stream goes on, which is before each change that follows; None when nothing follows.
+        resync: whether the rows of the table follow, read anew, each as a `Read`.
     """
 
     reason: str
@@ -67,6 +68,7 @@ class Gap:
     kind: GapKind = GapKind.OTHER
     tables: tuple[str, ...] = ()
     position: Position | None = None
+    resync: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The gap with all its attributes, ready for JSON."""
@@ -78,6 +80,7 @@ class Gap:
             "kind": self.kind.value,
             "tables": list(self.tables),
             "position": at,
+            "resync": self.resync,
         }
 
     def to_json(self) -> str:
@@ -85,4 +88,6 @@ class Gap:
         return json.dumps({"gap": self.to_dict()}, ensure_ascii=False)
 
     def apply(self, rows: MutableMapping[Any, Any]) -> None:
-        """Rows that were kept stay as they are, and may be out of date: read the table again."""
+        """Rows that were kept go when the table's rows follow; else they stay, and may be out of date."""
+        if self.resync:
+            rows.clear()

@@ -6,11 +6,13 @@ thread or task, and never from `health()`.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from inspect import isawaitable
 
+from cdc.attempts import is_cancelled
 from cdc.health import Status, StatusChange
 from cdc.log import log
 from cdc.reconnect import Failure
@@ -57,6 +59,8 @@ class Herald:
                     result = handler(change)
                     if isawaitable(result):
                         yield Await(result)
-                except Exception as error:
+                except (Exception, CancelledError) as error:
+                    if isinstance(error, CancelledError) and is_cancelled():
+                        raise
                     name = getattr(handler, "__qualname__", repr(handler))
                     log.error("status.handler_failed", handler=name, status=change.status.value, reason=repr(error))

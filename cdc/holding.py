@@ -112,6 +112,11 @@ class Holding:
             RollbackPrepared: self._rollback_prepared,
         }
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no transaction is held."""
+        return self._open is None and not self._streamed and not self._prepared
+
     def announce(self, oid: int) -> None:
         """A relation was announced to all."""
         self._announcements.to_all(oid)

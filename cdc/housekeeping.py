@@ -14,13 +14,14 @@ from functools import partial
 import psycopg
 
 from cdc.cache import Cache
+from cdc.dispatcher import Dispatcher
+from cdc.landmarks import Landmarks
 from cdc.loader import snapshot_of
 from cdc.lot import AT_ONCE, Lot
 from cdc.lsn import Lsn, Position
 from cdc.parked import Parked
 from cdc.progress import Progress
 from cdc.session import Session
-from cdc.slot_row import find_slot
 from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.wal_budget import WalWatch
@@ -45,6 +46,7 @@ class Housekeeping:
         unseen: ids of received transactions that no snapshot has been seen to show yet.
         late_at: when, by time.monotonic(), handlers have kept the loop from its duties for long.
         rights_changed: set when rights were read again and differ.
+        before_save: called before each position that is saved.
         holds: whether nothing may be saved, since a gap was not told to everybody yet.
         requests: parked events that are to be handed over again.
         wal: what the slot keeps of the server's WAL.
@@ -54,21 +56,23 @@ class Housekeeping:
         self,
         progress: Progress,
         caches: dict[Subscription, Cache],
-        subscriptions: Callable[[], list[Subscription]],
+        dispatcher: Dispatcher,
         rights_interval: float,
         lot: Lot,
     ) -> None:
         self.requests: list[Parked] = []
         self.unseen: set[int] = set()
         self.rights_changed = False
+        self.before_save: list[Callable[[Session], None]] = []
         self.holds = False
         self.wal = WalWatch()
         self._progress = progress
         self._caches = caches
-        self._subscriptions = subscriptions
+        self._dispatcher = dispatcher
         self._rights_interval = rights_interval
         self.late_at = 0.0
         self._lot = lot
+        self._landmarks = Landmarks(progress)
         self._saved_at = self._fenced_at = self._pinged_at = self._parked_at = self._wal_at = 0.0
         self._rights_at = time.monotonic()
 
@@ -108,6 +112,8 @@ class Housekeeping:
         dirty, self._progress.dirty = self._progress.dirty, False
         position, lsn = self._finished(session)
         try:
+            for call in self.before_save:
+                call(session)
             session.save(position, lsn)
         except BaseException:
             self._progress.dirty = True
@@ -121,12 +127,17 @@ class Housekeeping:
 
         Changes that nobody asked for are finished, too, but he does not hear of their positions.
         """
-        finished, lsn = self._progress.finished(session.saved.epoch)
+        epoch = session.saved.epoch
+        finished, lsn = self._progress.finished(epoch)
         if finished is None or not session.by_user:
             return finished, lsn
-        had = [each.previous for each in {each.reader for each in self._subscriptions()} if not each.first]
-        mine = [each for each in had if each is not None and each.epoch == finished.epoch and each <= finished]
-        return max([*mine, *filter(None, [session.saved.position])], default=None), lsn
+        position, lsn = self._landmarks.finished(self._told(epoch), time.monotonic())
+        return max(filter(None, [position, session.saved.position]), default=None), lsn
+
+    def _told(self, epoch: str) -> Position | None:
+        """The last position that any of the user's handlers was told of."""
+        had = (each.previous for each in self._dispatcher.readers if not each.first)
+        return max((each for each in had if each is not None and each.epoch == epoch), default=None)
 
     def _save_is_due(self, session: Session, stream: Stream, now: float) -> bool:
         if self.holds or now - self._saved_at < _SAVE_EVERY:
@@ -160,8 +171,7 @@ class Housekeeping:
     def _see_to_lot(self) -> None:
         """How many are parked, and which of them are asked for; at once again when there may be more of these."""
         self._lot.look()
-        readers = {each.reader for each in self._subscriptions()}
-        self.requests = self._lot.requests([each.name for each in readers if each.parks])
+        self.requests = self._lot.requests([each.name for each in self._dispatcher.readers if each.parks])
         if len(self.requests) >= AT_ONCE:
             self._parked_at = 0.0
 
@@ -169,10 +179,10 @@ class Housekeeping:
         """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""
         with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
             session.check_publications()
-            session.admission.check_published(self._subscriptions())
+            session.admission.check_published(self._dispatcher.subscriptions)
             self.rights_changed = session.admission.refresh_rights() or self.rights_changed
 
     def _look_at_slot(self, session: Session) -> None:
-        row = find_slot(session.control, session.slot.name)
-        if row is not None:
-            self.wal.look(row.usage, time.monotonic())
+        usage = session.usage()
+        if usage is not None:
+            self.wal.look(usage, time.monotonic())

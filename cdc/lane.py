@@ -92,6 +92,12 @@ class Lane:
         """Whether an iteration ended before it had finished its last event."""
         return self._left is not None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is at hand or due: what waits, if anything, waits for more to come."""
+        with self._mutex:
+            return self._at_hand is None and self._due == NEVER
+
     def put(self, event: Any, place: Place | None, mark: Mark, now: float) -> float:
         """Hand an event out. It is taken also when the lane is full: then the loop waits before it goes on.
 
@@ -155,6 +161,12 @@ class Lane:
     def hurry(self) -> None:
         """What waits now is due."""
         self._tell(self._collector.hurry)
+
+    def forget(self) -> None:
+        """Forget what waits, as a process that ends does."""
+        with self._mutex:
+            self._collector.clear()
+            self.stalls = False
 
     def close(self) -> None:
         """Take no more events. What waits is forgotten, as nobody wants it; what is at hand may be finished."""

@@ -6,6 +6,7 @@ thread or a task of its own, which begins with its first event; an iteration by 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,7 @@ class Lanes:
     Attributes:
         stop: asks the loop to end; called when a lane has failed.
         failure: what ended the consumer.
+        is_ending: whether no handler is to be called any more.
         is_over: whether nothing will be handed out any more.
         is_awaited: whether the loop waits for room, or for all to be finished.
     """
@@ -50,6 +52,7 @@ class Lanes:
     ) -> None:
         self.stop: Callable[[], None] = wake
         self.failure: BaseException | None = None
+        self.is_ending = False
         self.is_over = False
         self.is_awaited = False
         self._progress = progress
@@ -58,7 +61,7 @@ class Lanes:
         self._subscriptions: dict[Lane, Subscription] = {}
         self._strands: list[Strand] = []
         self._said: dict[Lane, float] = {}
-        self._is_ending = False
+        self._mutex = threading.Lock()
 
     def put(self, subscription: Subscription, lane: Lane, event: Any, place: Place | None) -> Steps | None:
         """Hand an event out to a lane. None when nothing else is to be done now; else the steps."""
@@ -74,7 +77,8 @@ class Lanes:
     def begin(self, subscription: Subscription, lane: Lane) -> None:
         """Let a lane hold back what is finished."""
         self._subscriptions[lane] = subscription
-        self._progress.lanes = (*self._progress.lanes, lane)
+        with self._mutex:  # An iteration may be made on any thread.
+            self._progress.lanes = (*self._progress.lanes, lane)
         lane.changed = lambda: self._changed(lane)
 
     @property
@@ -137,7 +141,7 @@ class Lanes:
 
     def end(self) -> Steps:
         """Let handlers finish what they have at hand, for a bounded time; what waits behind comes again."""
-        self._is_ending = True
+        self.is_ending = True
         for lane in self._progress.lanes:
             lane.wake_driver()
         deadline = time.monotonic() + _GRACE
@@ -149,7 +153,7 @@ class Lanes:
 
     def over(self, failure: BaseException | None) -> None:
         """The consumer has ended: iterations end, too."""
-        self._is_ending = self.is_over = True
+        self.is_ending = self.is_over = True
         self.failure = self.failure or failure
         for lane in self._progress.lanes:
             lane.wake_driver()
@@ -171,7 +175,7 @@ class Lanes:
     def take(self, lane: Lane) -> bool:
         """For an iteration: what it had is finished; whether there is something more."""
         lane.finish()
-        return not self._is_ending and lane.take(time.monotonic()) is not None
+        return not self.is_ending and lane.take(time.monotonic()) is not None
 
     @property
     def _working(self) -> list[Strand]:
@@ -186,7 +190,7 @@ class Lanes:
     def _drive(self, subscription: Subscription, lane: Lane) -> Steps:
         """Take events out and hand them over, on a thread or in a task of the lane's own."""
         try:
-            while not (self._is_ending or lane.is_closed):
+            while not (self.is_ending or lane.is_closed):
                 portion = lane.take(time.monotonic())
                 if portion is None:
                     yield Wait((), _until(lane))
@@ -209,7 +213,7 @@ class Lanes:
 
     def _failed(self, error: BaseException) -> None:
         """A handler has raised: the consumer ends as if it had been called by the loop."""
-        abandoned = isinstance(error, Unfinished) or (self._is_ending and not isinstance(error, Exception))
+        abandoned = isinstance(error, Unfinished) or (self.is_ending and not isinstance(error, Exception))
         if not abandoned:
             self.failure = self.failure or error
             self.stop()
@@ -222,7 +226,8 @@ class Lanes:
             self._wake()
 
     def _forget(self, lane: Lane) -> None:
-        self._progress.lanes = tuple(each for each in self._progress.lanes if each is not lane)
+        with self._mutex:
+            self._progress.lanes = tuple(each for each in self._progress.lanes if each is not lane)
         self._subscriptions.pop(lane, None)
         self._said.pop(lane, None)
 

@@ -32,6 +32,7 @@ from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
 from cdc.session import Session
+from cdc.snapshotting import Snapshotting
 from cdc.stream import Reached, Received, Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
@@ -55,6 +56,7 @@ class Loop:
         link: the session of the moment, and what becomes of it.
         caches: the caches, by the subscription that clears them.
         progress: what was finished, and who waits for it.
+        snapshots: reads the tables of those who begin with their rows.
         lanes: where the events of some subscriptions wait for their handlers.
         lot: what is parked.
         watch: which handlers are at work for long.
@@ -74,15 +76,16 @@ class Loop:
         self._dispatcher = dispatcher
         self.lot = Lot(lambda: self.link.session, target.park_file, target.decoders)
         self.watch = Watch(lambda: dispatcher.readers)
-        self._attempts = Attempts(self.lot, lambda: self.link.is_stopping)
+        self._attempts = Attempts(self.lot, lambda: self.link.is_stopping or self.lanes.is_ending)
         self._delivery = Delivery(dispatcher, self.progress, target.on_gap, self._attempts, wake)
         self.lanes = self._delivery.lanes
         self.lanes.stop = lambda: self._stop(wake)
         self._pace = Pace()
-        self._house = Housekeeping(
-            self.progress, self.caches, lambda: dispatcher.subscriptions, rights_interval, self.lot
-        )
+        self._house = Housekeeping(self.progress, self.caches, dispatcher, rights_interval, self.lot)
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
+        self.snapshots = Snapshotting(
+            target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
+        )
 
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
@@ -95,6 +98,7 @@ class Loop:
             try:
                 yield from self.lanes.end()
             finally:
+                self.snapshots.close()
                 yield Call(self.link.end)
                 yield from self.link.herald.tell()
         self.lanes.check()
@@ -137,6 +141,7 @@ class Loop:
         session = self.link.session
         assert session is not None
         stream: Stream = yield Call(self.link.start, (session,))
+        yield from self.snapshots.begin(session)
         yield from self.link.herald.tell()
         if session.slot.gap is not None:
             self._house.holds = True
@@ -146,14 +151,19 @@ class Loop:
             yield from self._finish_all(session, stream)
         while not self.link.is_stopping:
             frames = session.frames(_BATCH)
+            if (recorder := self.link.recorder) is not None:
+                yield Call(recorder.keep, (session, stream, frames))
             yield from self._take(session, stream, frames)
             yield from self._keep_house(session, stream)
             if frames:
                 nap = self._pace.nap(len(frames), time.monotonic())
                 yield Nap(nap) if nap and self.link.status is Status.LIVE else Breathe()
+            elif self.snapshots.is_ready(stream):
+                yield Breathe()
             else:
                 session.check(time.monotonic())
-                yield Wait(session.sockets, min(self._house.patience(), self.lanes.patience()))
+                patience = min(self._house.patience(), self.lanes.patience())
+                yield Wait(session.sockets, self.snapshots.patience(patience))
 
     def _take(self, session: Session, stream: Stream, frames: Sequence[bytes | memoryview]) -> Steps:
         """Let handlers have what the frames hold, one after the other. The path of a change; every call counts."""
@@ -261,6 +271,8 @@ class Loop:
         roles = self._dispatcher.roles(message.schema, message.table)
         with session.busy():
             relation = yield Call(session.relation, (message, roles))
+        if (recorder := self.link.recorder) is not None:
+            recorder.told(session, relation)
         stream.define(relation)
         if newcomers:
             yield Call(session.join, (newcomers, relation))
@@ -271,6 +283,7 @@ class Loop:
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
         log.warning("gap", kind=gap.kind, reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
+        self._house.unseen |= yield Call(session.invisible)
         yield from self._activate(session)
         yield from self._delivery.gap(gap)
 
@@ -278,7 +291,7 @@ class Loop:
         """Behind a gap: nothing of the new epoch is handed out or saved before the old one is finished."""
         for lane in self.progress.lanes:
             lane.hurry()
-        yield from self._until(lambda: self.progress.oldest is None, session, stream)
+        yield from self._until(lambda: self.progress.is_settled, session, stream)
         if self.progress.oldest is None:
             self._house.holds = False
             yield Call(self._house.save, (session, stream))
@@ -301,6 +314,7 @@ class Loop:
             if cache is not None:
                 cache.begin(self._house.unseen)
                 cache.set_live(self.link.status is Status.LIVE)
+            self.snapshots.add(subscription, session)
         for relation in self._dispatcher.relations:  # Those that joined the publication since a family was checked.
             newcomers = self._dispatcher.newcomers(relation.schema, relation.table)
             if newcomers:
@@ -321,6 +335,8 @@ class Loop:
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
                 yield from self.link.herald.tell()
+        if self.snapshots.is_busy:
+            yield from self.snapshots.steps(session, stream)
         if self.progress.lanes:
             yield from self.lanes.due()
             self.progress.reached()
@@ -333,17 +349,6 @@ class Loop:
             session.admission.review()
             self._dispatcher.rebind(session.admission.view)
         if self._house.requests and stream.transaction is None:
-            yield from self._retry()
+            requests, self._house.requests = self._house.requests, []
+            yield from self._attempts.serve(requests, self._dispatcher.readers)
         session.feedback()
-
-    def _retry(self) -> Steps:
-        """Hand parked events over again that somebody asked for."""
-        requests, self._house.requests = self._house.requests, []
-        named = {each.name: each for each in self._dispatcher.readers if each.parks}
-        for parked in requests:
-            subscription = named.get(parked.subscription)
-            if subscription is None or self.link.is_stopping:
-                continue
-            if subscription.lane is not None and len(subscription.lane):
-                continue  # Its handler may be at work. The next look finds the request again.
-            yield from self._attempts.again(parked, subscription)

@@ -21,6 +21,7 @@ from cdc.errors import CdcError, ConfigurationError
 from cdc.events import Event
 from cdc.jsonable import jsonable
 from cdc.log import log
+from cdc.message import Message
 from cdc.park_file import ParkFile, default_path
 from cdc.parked import Kept, Parked, parked_id, position_of
 from cdc.parking import Deed, count_parked, load_parked, now, parked_fields, perform, reason_of, requested
@@ -157,8 +158,8 @@ class Lot:
         reason = None
         if parked.superseded_by is not None and not parked.forced:
             reason = f"a later change of its row was delivered, at {parked.superseded_by}"
-        elif subscription.denied is not None:
-            reason = f"the subscription sees nothing at the moment: {subscription.denied}"
+        elif (denied := _denied(parked, subscription)) is not None:
+            reason = f"the subscription sees nothing at the moment: {denied}"
         if reason is None:
             return True
         log.warning("parked.refused", id=parked.id, reason=reason)
@@ -166,7 +167,7 @@ class Lot:
             self._do({"do": "refuse", "id": parked.id})
         return False
 
-    def event(self, parked: Parked) -> Event:
+    def event(self, parked: Parked) -> Event | Message:
         """The event as it was delivered. Raises ConfigurationError when the payload is not one."""
         session = self._session()
         assert session is not None
@@ -322,6 +323,15 @@ def check_request(parked: Parked, force: bool) -> None:
             f"parked event {parked.id} is out of date: a later change of its row was delivered to "
             f"{parked.subscription!r}, at {parked.superseded_by}. Force the retry if that does no harm, or drop it"
         )
+
+
+def _denied(parked: Parked, subscription: Subscription) -> str | None:
+    """Why the subscription sees nothing of the event's table at the moment; a family may see others of its tables."""
+    table = (parked.schema, parked.table)
+    denied = [each.denied for each in subscription.parts if parked.table is None or (each.schema, each.table) == table]
+    if not denied:
+        return subscription.denied
+    return None if None in denied else denied[0]
 
 
 def _told(error: BaseException) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 from cdc.events import Gap, Prepared, RowChange, SchemaChange, Truncate
 from cdc.jsonable import jsonable
 from cdc.lsn import Position
+from cdc.message import Message
 from cdc.tuples import UNCHANGED
 
 __all__ = ["Kept", "Parked", "mark_of", "parked_id", "position_of", "row_names"]
@@ -35,10 +36,10 @@ class Parked:
         id: by which it is retried and dropped; the same event of the same subscription always has the same.
         slot: name of the slot that it came from.
         subscription: name of the subscription that could not take it.
-        position: its position as text; None for a `Gap` and a `Prepared`.
-        schema, table: the table; None for a `Gap` and a `Prepared`.
+        position: its position as text; None for a `Gap`, a `Prepared` and a message without a transaction.
+        schema, table: the table; None for a `Gap`, a `Prepared` and a message.
         key: the row's key, as JSON has it.
-        operation: `INSERT`, `UPDATE`, `DELETE`, `TRUNCATE`, `SCHEMA`, `GAP` or `PREPARED`.
+        operation: `INSERT`, `UPDATE`, `DELETE`, `TRUNCATE`, `SCHEMA`, `GAP`, `PREPARED` or `MESSAGE`.
         payload: all that is needed to hand it over again.
         error_type, error: what the handler raised at last.
         attempts: how often it was handed over.
@@ -130,7 +131,8 @@ class Kept:
 
 def position_of(event: object) -> str | None:
     """The event's position as text, None when it has none."""
-    return None if isinstance(event, Gap | Prepared) else str(getattr(event, "position", None))
+    position = None if isinstance(event, Gap | Prepared) else getattr(event, "position", None)
+    return None if position is None else str(position)
 
 
 def mark_of(event: object) -> str:
@@ -141,6 +143,8 @@ def mark_of(event: object) -> str:
         return f"prepared {event.lsn} {event.gid} {event.rolled_back}"
     if isinstance(event, SchemaChange):
         return f"schema {event.position}"  # The change that follows has the same position.
+    if isinstance(event, Message):
+        return f"message {event.position} {event.lsn}"  # Several may stand at one position, or at none.
     return str(position_of(event))
 
 
@@ -156,7 +160,7 @@ def row_names(event: object) -> list[str]:
         return [_EVERY_ROW]
     if not isinstance(event, RowChange):
         return []
-    is_insert = event.event_type == "INSERT"
+    is_insert = event.event_type in ("INSERT", "READ")
     if event.relation.key is None:
         return [_NEW_ROW if is_insert else _EVERY_ROW]
     return sorted({_text(key) for key in ([event.key] if is_insert else [event.key, event.old_key])})

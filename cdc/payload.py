@@ -11,8 +11,22 @@ from datetime import datetime
 from typing import Any
 
 from cdc.errors import ConfigurationError
-from cdc.events import Delete, Effect, Event, Gap, Insert, Prepared, RowChange, SchemaChange, Truncate, Update
+from cdc.events import (
+    Delete,
+    Effect,
+    Event,
+    Gap,
+    GapKind,
+    Insert,
+    Prepared,
+    Read,
+    RowChange,
+    SchemaChange,
+    Truncate,
+    Update,
+)
 from cdc.lsn import Lsn, Position
+from cdc.message import Message
 from cdc.parked import mark_of, row_names
 from cdc.pgoutput import RelationColumn, RelationMessage
 from cdc.pgoutput.describe import describe
@@ -24,11 +38,11 @@ from cdc.values import Types
 
 __all__ = ["event_of", "operation_of", "payload_of", "type_oids"]
 
-_ROW_CHANGES: dict[str, type[RowChange]] = {"INSERT": Insert, "UPDATE": Update, "DELETE": Delete}
+_ROW_CHANGES: dict[str, type[RowChange]] = {"INSERT": Insert, "UPDATE": Update, "DELETE": Delete, "READ": Read}
 
 
 def operation_of(event: object) -> str:
-    """`INSERT`, `UPDATE`, `DELETE`, `TRUNCATE`, `SCHEMA`, `GAP` or `PREPARED`; the class's name for any other."""
+    """`INSERT`, `UPDATE`, `DELETE`, `TRUNCATE`, `SCHEMA`, `GAP`, `PREPARED` or `MESSAGE`."""
     return str(getattr(event, "event_type", None) or type(event).__name__.upper())
 
 
@@ -39,9 +53,10 @@ def payload_of(event: Any) -> dict[str, Any]:
         return payload | event.to_dict()
     if isinstance(event, Prepared):
         return payload | event.to_dict()
-    if not isinstance(event, RowChange | Truncate | SchemaChange):
-        return payload | {"text": repr(event)}
-    payload |= {"place": _place(event._place), "previous": event._previous and _place(event._previous)}
+    places = {"place": event._place, "previous": event._previous}
+    payload |= {name: place and _place(place) for name, place in places.items()}
+    if isinstance(event, Message):
+        return payload | {"prefix": event.prefix, "content": event.content.hex(), "lsn": str(event.lsn)}
     payload["relation"] = _relation(event.relation)
     if isinstance(event, RowChange):
         payload |= {"effect": event.effect.value, "old": _row(event.old), "new": _row(event.new)}
@@ -59,7 +74,7 @@ def type_oids(payload: dict[str, Any]) -> set[int]:
     return {column[1] for relation in relations for column in relation["columns"]}
 
 
-def event_of(payload: dict[str, Any], types: Types) -> Event:
+def event_of(payload: dict[str, Any], types: Types) -> Event | Message:
     """The event that the payload was made of. Raises ConfigurationError when it is not one."""
     try:
         return _event(payload, types)
@@ -67,16 +82,18 @@ def event_of(payload: dict[str, Any], types: Types) -> Event:
         raise ConfigurationError(f"the payload is not an event that can be handed over again ({error!r})") from None
 
 
-def _event(payload: dict[str, Any], types: Types) -> Event:
+def _event(payload: dict[str, Any], types: Types) -> Event | Message:
     operation = payload["operation"]
     if operation == "GAP":
-        last, previous = (payload[name] and Position.parse(payload[name]) for name in ("last", "previous"))
-        return Gap(payload["reason"], last, previous)
+        return _gap(payload)
     if operation == "PREPARED":
         time = datetime.fromisoformat(payload["time"])
         return Prepared(payload["gid"], payload["xid"], Lsn.parse(payload["lsn"]), time, payload["rolled_back"])
-    place, relation = _read_place(payload["place"]), _read_relation(payload["relation"], types)
     previous = payload["previous"] and _read_place(payload["previous"])
+    if operation == "MESSAGE":
+        at, content = payload["place"] and _read_place(payload["place"]), bytes.fromhex(payload["content"])
+        return Message(at, payload["prefix"], content, Lsn.parse(payload["lsn"]), previous)
+    place, relation = _read_place(payload["place"]), _read_relation(payload["relation"], types)
     if operation == "TRUNCATE":
         return Truncate(place, relation, payload["cascade"], payload["restart_identity"], previous)
     if operation == "SCHEMA":
@@ -86,8 +103,17 @@ def _event(payload: dict[str, Any], types: Types) -> Event:
     rows = [_read_row(payload[name], relation) for name in ("old", "new")]
     kind = _ROW_CHANGES[operation]
     change = kind(place, relation, rows[0], rows[1], Effect(payload["effect"]), previous)
-    assert isinstance(change, Insert | Update | Delete)
+    assert isinstance(change, Insert | Update | Delete | Read)
     return change
+
+
+def _gap(payload: dict[str, Any]) -> Gap:
+    """What an earlier version kept has a reason and two positions only."""
+    last, previous, at = (
+        Position.parse(payload[name]) if payload.get(name) else None for name in ("last", "previous", "position")
+    )
+    kind = GapKind(payload.get("kind", GapKind.OTHER))
+    return Gap(payload["reason"], last, previous, kind, tuple(payload.get("tables", ())), at)
 
 
 def _place(place: Place) -> list[Any]:

@@ -19,7 +19,10 @@ from cdc.message import Message
 from cdc.standby import Standby
 from cdc.transaction import Place
 
-__all__ = ["Progress"]
+__all__ = ["Heard", "Progress"]
+
+Heard = tuple[Lsn, Lsn, Lsn]
+"""Commit LSN and LSN of the last transactional message; LSN of the last other one."""
 
 
 class Progress:
@@ -60,6 +63,11 @@ class Progress:
         marks = [mark for lane in self.lanes if (mark := lane.oldest) is not None]
         return min(marks, key=lambda mark: mark.number, default=None)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether every event is finished but those of iterations that were left, which nobody can finish."""
+        return all(lane.is_left or lane.oldest is None for lane in self.lanes)
+
     def handed_out(self, epoch: str) -> Position | None:
         """The last position handed out; None when nothing was in this epoch."""
         return _position(self.handed, epoch)
@@ -93,6 +101,10 @@ class Progress:
             return message.lsn <= at_once
         return (message._place[0].commit_lsn, message.lsn) <= (commit_lsn, lsn)
 
+    def heard(self, epoch: str) -> Heard | None:
+        """Which messages of this epoch were handed out last; grows with each. None before the first."""
+        return self._heard[1:] if self._heard[0] == epoch else None
+
     def hear(self, message: Message, epoch: str) -> None:
         """The message was handed out to everybody who listens."""
         heard, *lsns = self._heard
@@ -103,6 +115,10 @@ class Progress:
             commit_lsn, lsn = message._place[0].commit_lsn, message.lsn
             self.handed = message._place
         self._heard = (epoch, commit_lsn, lsn, at_once)
+
+    def begin_anew(self) -> None:
+        """Know nothing of what was handed out, as another process."""
+        self.handed, self._heard = None, ("", Lsn(0), Lsn(0), Lsn(0))
 
     @property
     def is_awaited(self) -> bool:

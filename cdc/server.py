@@ -16,7 +16,7 @@ from cdc.connection import ReplicationConnection
 from cdc.errors import ConfigurationError, FailureKind
 from cdc.lsn import Lsn
 
-__all__ = ["Identity", "check_server", "current_lsn", "flush_lsn", "identify"]
+__all__ = ["Identity", "check_server", "current_lsn", "flush_lsn", "identify", "written_lsn"]
 
 _RIGHTS = """
 SELECT current_setting('wal_level'), current_setting('server_version_num')::int, current_user,
@@ -98,6 +98,17 @@ def flush_lsn(connection: Connection[Any]) -> Lsn:
     row = connection.execute(_LSNS).fetchone()
     assert row is not None
     return Lsn.parse(row[2])
+
+
+def written_lsn(connection: Connection[Any]) -> Lsn:
+    """What no visible commit lies behind: where WAL is written next (replayed up to, on a standby).
+
+    A commit that does not wait for the disk is visible before it is flushed.
+    """
+    row = connection.execute(_LSNS).fetchone()
+    assert row is not None
+    _, _, flush, insert, segment, block = row
+    return Lsn.parse(flush) if insert is None else _before_header(Lsn.parse(insert), segment, block)
 
 
 def _lsn(row: Any) -> Lsn:

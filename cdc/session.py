@@ -32,12 +32,14 @@ from cdc.publication import check_same, identifiers
 from cdc.relation import Relation
 from cdc.server import check_server, flush_lsn
 from cdc.slot import SAVED, Former, OpenSlot, start_command
+from cdc.slot_row import find_slot
 from cdc.spool import MemoryOrFile
 from cdc.state import Saved
 from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.values import Types
+from cdc.wal_budget import Usage
 from cdc.witness import Witness
 
 __all__ = ["Session"]
@@ -86,7 +88,8 @@ class Session:
         self.untold: Gap | None = None
         self.live_from = Lsn(0)
         self._closed = False
-        self._busy_since: float | None = None
+        self._questions: dict[object, float] = {}
+        """Since when an answer of the server is awaited, by whoever awaits it: the loop, or a queue that parks."""
         self._patience = 6 * _LONGEST_INTERVAL
         self._spool = MemoryOrFile(target.options.spool_memory, target.options.spool_folder)
         try:
@@ -235,6 +238,11 @@ class Session:
             self.check_publications()
             time.sleep(0.02)
 
+    def usage(self) -> Usage | None:
+        """What the slot keeps of the server's WAL; None when there is no such slot."""
+        row = find_slot(self.control, self.slot.name)
+        return None if row is None else row.usage
+
     def finish(self) -> None:
         """End the stream in good order, so that the server has taken in the last status update."""
         self.replication.end(_FAREWELL)
@@ -290,7 +298,7 @@ class Session:
             self._control.check()
         except CdcError:
             self.abort()
-        busy = self._busy_since
+        busy = min(list(self._questions.values()), default=None)
         if busy is not None and time.monotonic() - busy > self._patience:
             log.warning("server.silent", slot=self.slot.name)
             self.abort()
@@ -314,11 +322,12 @@ class Session:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Marks a question to the server, so that the ticker notices when no answer comes."""
-        self._busy_since = time.monotonic()
+        mine = object()
+        self._questions[mine] = time.monotonic()
         try:
             yield
         finally:
-            self._busy_since = None
+            del self._questions[mine]
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cdc.errors import ConfigurationError
+from cdc.lsn import Position
 from cdc.reconnect import Backoff
 
-__all__ = ["check_failover", "check_kinds", "check_settings"]
+__all__ = ["check_failover", "check_kinds", "check_record", "check_settings", "check_until"]
 
 
 def check_kinds(require_subject: object, backoff: object, spool_folder: object, park_file: object) -> None:
@@ -39,8 +40,8 @@ def check_settings(names: Sequence[str], slot: str | None, on_gap: str | None, r
         raise ConfigurationError("publication: give a name, or several")
     if slot is not None and not (isinstance(slot, str) and slot):
         raise ConfigurationError("slot: give a name, or None for a temporary slot")
-    if on_gap not in (None, "stop", "deliver"):
-        raise ConfigurationError(f"on_gap is 'stop' or 'deliver', not {on_gap!r}")
+    if on_gap not in (None, "stop", "deliver", "resync"):
+        raise ConfigurationError(f"on_gap is 'stop' or 'deliver' or 'resync', not {on_gap!r}")
     if not (isinstance(rights_interval, int | float) and 0 < rights_interval < math.inf):
         raise ConfigurationError("rights_interval is above 0 seconds")
     monkey = sys.modules.get("gevent.monkey")
@@ -52,3 +53,21 @@ def check_failover(failover: bool, slot: str | None) -> None:
     """Raise ConfigurationError when a temporary slot is to survive a failover."""
     if failover and slot is None:
         raise ConfigurationError("failover=True needs a named slot: a temporary one goes with its connection")
+
+
+def check_record(path: object) -> None:
+    """Raise ConfigurationError for what cannot be the file of a recording."""
+    if not isinstance(path, str | Path) or path == "":
+        raise ConfigurationError(f"a recording is the path of a file, not {path!r}")
+
+
+def check_until(until: object) -> Position | None:
+    """Where a replay is to end. Raises ConfigurationError for what is no position."""
+    if until is None or isinstance(until, Position):
+        return until
+    try:
+        return Position.parse(until)  # type: ignore[arg-type]
+    except (ValueError, AttributeError, TypeError):
+        raise ConfigurationError(
+            f"until is a cdc.Position, its text such as 'k3v9:0/16B3748:3', or None, not {until!r}"
+        ) from None

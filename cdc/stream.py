@@ -144,6 +144,11 @@ class Stream:
             self.standby.release(end.gid)
             self.standby.reach(end.lsn)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no transaction is open, neither in the stream nor among those that are held."""
+        return self.transaction is None and self._holding.is_empty
+
     def is_finished(self, commit_lsn: Lsn) -> bool:
         """Whether a former connection or process has finished with the transaction, or with a part of it."""
         return self._skip is not None and commit_lsn <= self._skip[0]

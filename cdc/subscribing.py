@@ -123,12 +123,16 @@ class Subscribing(Consuming):
             subscription: Subscription = Family(patterns, handler, **made)
         else:
             subscription = Subscription(*patterns[0].named, handler, **made)
+        subscription._in_parts = terms.snapshot or self._target.on_gap == "resync"
+        self._check_name(subscription)
+        return subscription
+
+    def _check_name(self, subscription: Subscription) -> None:
         if subscription.parks and any(each.parks and each.name == subscription.name for each in self.subscriptions):
             raise ConfigurationError(
                 f"two subscriptions with on_error='park' are called {subscription.name!r}: parked events are kept by "
                 "the subscription's name, so give each its own with name="
             )
-        return subscription
 
     def _iterated(self, table: str, options: Options) -> Subscription:
         """A subscription whose events the user's own loop takes."""
@@ -161,7 +165,9 @@ class Subscribing(Consuming):
             raise ConfigurationError(f"the handler of messages is {handler!r}, which cannot be called")
         if self._require_subject:
             raise ConfigurationError("messages have no subject, and this consumer has require_subject: use another one")
-        return Listener(prefixes, handler, options, self._subscription_closed)
+        listener = Listener(prefixes, handler, options, self._subscription_closed)
+        self._check_name(listener)
+        return listener
 
     def _check_coroutine(self, handler: Callable[..., Any]) -> None:
         if not self._takes_coroutines and iscoroutinefunction(handler):

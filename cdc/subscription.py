@@ -16,6 +16,7 @@ from cdc.parked import Kept
 from cdc.relation import Relation
 from cdc.rls import Subject
 from cdc.sent import Sent
+from cdc.snapshot_progress import SnapshotProgress
 from cdc.terms import Terms
 from cdc.transaction import Place
 
@@ -55,6 +56,7 @@ class Subscription:
         subject: as whom it looks; None is trusted and sees everything.
         delivered: number of events handed out, to the handler or to the lane before it.
         undecided: number of changes that could not be judged and were withheld.
+        snapshot: how far the reading of the table's rows has come; None when nobody asked for them.
         denied: why nothing is visible at the moment, or None.
         refused: why this subject cannot have it at all, though it was not asked for by its name; or None.
     """
@@ -62,6 +64,7 @@ class Subscription:
     __slots__ = (
         "_at_work",
         "_attached",
+        "_in_parts",
         "_last",
         "_name_lost",
         "_oid",
@@ -83,6 +86,7 @@ class Subscription:
         "operations",
         "refused",
         "schema",
+        "snapshot",
         "subject",
         "table",
         "terms",
@@ -118,6 +122,7 @@ class Subscription:
         self.closed = False
         self.delivered = 0
         self.undecided = 0
+        self.snapshot = SnapshotProgress() if self.terms.snapshot else None
         self.denied: str | None = None
         self.refused: str | None = None
         self._at_work: Any = None
@@ -130,6 +135,8 @@ class Subscription:
         self._on_close = on_close
         self._attached: frozenset[int] = frozenset()
         """OIDs of the partitions that had been attached when the subscription was checked; PostgreSQL 14 only."""
+        self._in_parts = self.terms.snapshot
+        """Whether its table has to be one that can be read in parts."""
         self._name_lost = False
         """Whether its table had another name when it changed last, and that was told."""
         self._oid: int | None = None

@@ -32,7 +32,7 @@ class Target:
         publications: names of the publications.
         slot: name of the slot; None for a temporary one.
         state: where the position is kept; None keeps nothing.
-        on_gap: `"stop"` or `"deliver"`.
+        on_gap: `"stop"`, `"deliver"` or `"resync"`.
         options: how the server is asked to stream.
         decoders: the user's own decoders, by the name of a type.
         start_after: the user's own position, None when he has nothing yet, or `SAVED`.

@@ -7,7 +7,7 @@ leaves its view. Undecided never shows anything: it is counted.
 
 from __future__ import annotations
 
-from cdc.events import Effect, Gap, Insert, RowChange, Truncate, Update
+from cdc.events import Delete, Effect, Gap, RowChange, Truncate, Update
 from cdc.predicate import Predicate, Verdict, verdict
 from cdc.relation import Relation, Shape
 from cdc.row import Row
@@ -149,7 +149,7 @@ class View:
             return event.seen_as(self._shown(event.old), self._shown(event.new), event.effect)
         if isinstance(event, Update):
             return self._update(event)
-        row = event.new if isinstance(event, Insert) else event.old
+        row = event.old if isinstance(event, Delete) else event.new
         judged = _UNDECIDED if row is None else self._judge(row)
         if judged is not _YES:
             self.reader.undecided += judged is _UNDECIDED

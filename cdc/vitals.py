@@ -30,7 +30,7 @@ def health_of(loop: Loop, target: Target, readers: Sequence[Subscription]) -> He
         colour=colour,
         status=link.status,
         reasons=reasons,
-        notes=_notes(target, readers),
+        notes=_notes(loop, target, readers),
         slot=session.slot.name if session is not None else target.slot,
         received_lsn=standby.finished_lsn if standby is not None else Lsn(0),
         confirmed_lsn=standby.confirmed_lsn if standby is not None else Lsn(0),
@@ -58,10 +58,12 @@ def _problems(loop: Loop, target: Target) -> tuple[str, ...]:
         problems.append(f"parked events: {lot.count}; `cdc parked list` shows them")
     if lot.problem is not None:
         problems.append(lot.problem)
+    if link.recorder is not None and link.recorder.problem is not None:
+        problems.append(link.recorder.problem)
     return (*problems, *loop.lanes.problems)
 
 
-def _notes(target: Target, subscriptions: Sequence[Subscription]) -> tuple[str, ...]:
+def _notes(loop: Loop, target: Target, subscriptions: Sequence[Subscription]) -> tuple[str, ...]:
     notes = []
     denied = sum(1 for each in subscriptions if each.denied is not None)
     if target.slot is not None and target.state is None:
@@ -70,4 +72,4 @@ def _notes(target: Target, subscriptions: Sequence[Subscription]) -> tuple[str, 
         notes.append("rights are the newest ones, read every few seconds, not those of the change's position")
     if denied:
         notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
-    return tuple(notes)
+    return (*notes, *loop.snapshots.notes())

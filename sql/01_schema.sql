@@ -1,7 +1,8 @@
 -- The schema cdc: what the consumer keeps on the server, and a note of each thing that these scripts make.
 --
---   cdc.slots   one row a replication slot: its epoch and the position that the consumer has finished
---   cdc.made    what the scripts really changed, and the statement that undoes it; 08_remove.sql runs these
+--   cdc.slots      one row a replication slot: its epoch and the position that the consumer has finished
+--   cdc.snapshots  one row a subscription: how far its snapshot of the table has come
+--   cdc.made       what the scripts really changed, and the statement that undoes it; 08_remove.sql runs these
 --
 -- and the functions that the other scripts share: cdc.setting, cdc.named_tables, cdc.has_identity, cdc.make.
 -- They run with the rights of whoever calls them.
@@ -30,7 +31,8 @@ BEGIN
     SELECT format('schema cdc or an object in it belongs to role %I', pg_get_userbyid(owned.owner)) INTO stranger
     FROM (
         SELECT nspowner AS owner FROM pg_namespace WHERE nspname = 'cdc'
-        UNION SELECT relowner FROM pg_class WHERE oid IN (to_regclass('cdc.made'), to_regclass('cdc.slots'))
+        UNION SELECT relowner FROM pg_class
+              WHERE oid IN (to_regclass('cdc.made'), to_regclass('cdc.slots'), to_regclass('cdc.snapshots'))
         UNION SELECT proowner FROM pg_proc WHERE pronamespace = to_regnamespace('cdc')
     ) AS owned
     JOIN pg_roles AS me ON me.rolname = current_user
@@ -175,6 +177,12 @@ BEGIN
         -- From a version before it.
         ALTER TABLE cdc.slots ADD COLUMN publication_oids oid[] NOT NULL DEFAULT '{}';
         RAISE NOTICE 'ALTER TABLE cdc.slots ADD COLUMN publication_oids';
+    END IF;
+    IF to_regclass('cdc.snapshots') IS NULL THEN
+        PERFORM cdc.make('table', 'cdc.snapshots', 'CREATE TABLE cdc.snapshots (slot text, name text, '
+            'bookmark jsonb NOT NULL, saved_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (slot, name)) '
+            'WITH (fillfactor = 50)',
+            'DROP TABLE IF EXISTS cdc.snapshots');
     END IF;
 END
 $cdc$;

@@ -61,6 +61,9 @@ BEGIN
             UNION SELECT 1, 'SCHEMA cdc', 'USAGE', has_schema_privilege(wanted, 'cdc', 'USAGE')
             UNION SELECT 2, 'TABLE cdc.slots', upper(privilege), has_table_privilege(wanted, 'cdc.slots', privilege)
                   FROM unnest(ARRAY['select', 'insert', 'update', 'delete']) AS privilege
+            UNION SELECT 2, 'TABLE cdc.snapshots', upper(privilege),
+                         has_table_privilege(wanted, to_regclass('cdc.snapshots'), privilege)
+                  FROM unnest(ARRAY['select', 'insert', 'update', 'delete']) AS privilege
             UNION SELECT 3, format('TABLE %s', table_oid::regclass), 'SELECT',
                          has_table_privilege(wanted, table_oid, 'SELECT') FROM tables
         )

@@ -36,6 +36,7 @@ _COMMANDS = {
     "setup": _Entry("cdc.daemon.setup:setup", "Prepare a database: schema cdc, publication and, if asked, more."),
     "run": _Entry("cdc.daemon.run:run", "Run the daemon: changes to JSON lines and Python handlers."),
     "tail": _Entry("cdc.daemon.tail:tail", "Print the changes of a table as they come."),
+    "replay": _Entry("cdc.daemon.replay:replay", "Make the events of a recorded stream again, or check it."),
     "policies": _Entry("cdc.daemon.policies:policies", "Say of each policy whether cdc can decide it."),
     "parked": _Entry("cdc.daemon.parked:parked", "List, retry or drop the events that handlers could not take."),
     "slots": _Entry("cdc.daemon.slots:slots", "Show the server's slots, and what they keep of its WAL."),

@@ -93,6 +93,7 @@ class SubscriptionConfig(_Section):
     name: _Name | None = None
     retries: Annotated[int, Field(ge=0)] = 0
     on_error: Literal["stop", "park"] = "stop"
+    snapshot: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> SubscriptionConfig:
@@ -120,7 +121,7 @@ class Config(BaseSettings):
     slot: _Name | None = None
     temporary: bool = False
     state: _Name = "database"
-    on_gap: Literal["stop", "deliver"] | None = None
+    on_gap: Literal["stop", "deliver", "resync"] | None = None
     require_subject: bool = False
     backoff_first: _Seconds = 2.0
     backoff_longest: _Seconds = 32.0

@@ -151,6 +151,7 @@ def _add(consumer: Consumer, each: SubscriptionConfig, handler: Callable[[Event]
         name=each.name and each.name + beside,
         retries=each.retries,
         on_error=each.on_error,
+        snapshot=each.snapshot,
     )
 
 

@@ -25,6 +25,7 @@ from cdc import (
     Gap,
     Insert,
     Prepared,
+    Read,
     Row,
     SchemaChange,
     Subject,
@@ -36,7 +37,7 @@ from cdc.sinks import json_line
 
 __all__ = ["tail"]
 
-_COLOURS = {Insert: "green", Update: "yellow", Delete: "red", Truncate: "magenta"}
+_COLOURS = {Read: "green", Insert: "green", Update: "yellow", Delete: "red", Truncate: "magenta"}
 _IDENTITIES = {"d": "default", "n": "nothing", "f": "full", "i": "an index"}
 _LONGEST = 60
 """Characters of a value that are shown; --json has all."""
@@ -122,7 +123,7 @@ def _readable(colours: bool) -> Callable[[Event], str]:
     console = Console(force_terminal=colours, highlight=False, soft_wrap=True)
 
     def line(event: Event) -> str:
-        text = _change(event) if isinstance(event, Change) else _told(event)
+        text = _change(event) if isinstance(event, Change | Read) else _told(event)
         if not colours:
             return text.plain
         with console.capture() as captured:
@@ -158,7 +159,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(_visible, names))
 
 
-def _change(event: Change) -> Text:
+def _change(event: Change | Read) -> Text:
     """Time, operation, table and key, what it means to the viewer, and the values."""
     name = event.table if event.schema == "public" else f"{event.schema}.{event.table}"
     time = event.commit_time.astimezone().strftime("%H:%M:%S.%f")[:-3]
@@ -175,7 +176,7 @@ def _change(event: Change) -> Text:
     return text
 
 
-def _values(event: Insert | Update | Delete) -> list[tuple[str, str]]:
+def _values(event: Insert | Update | Delete | Read) -> list[tuple[str, str]]:
     """The columns worth showing, each with its text: of an update those that changed, where that is known."""
     new, old = event.new, event.old
     if new is None:

@@ -65,6 +65,18 @@ class Types:
                 waiting += info.parts
         return frozenset(unknown)
 
+    def known(self, oids: Iterable[int]) -> tuple[TypeInfo, ...]:
+        """What was added of these types and of all that they are made of."""
+        seen: dict[int, TypeInfo] = {}
+        waiting = list(oids)
+        while waiting:
+            oid = waiting.pop()
+            info = self._added.get(oid)
+            if info is not None and oid not in seen:
+                seen[oid] = info
+                waiting += info.parts
+        return tuple(seen.values())
+
     def decoder(self, oid: int) -> Decode:
         """What turns the cells of a type into Python objects; it raises ValueError for malformed text only.
 

@@ -211,7 +211,7 @@ def test_a_coroutine_function_for_the_blocking_consumer_and_settings_that_cannot
     for options, says in (
         ({"slot": ""}, "slot: give a name"),
         ({"slot": "x", "publication": []}, "publication: give a name"),
-        ({"slot": "x", "on_gap": "ignore"}, "on_gap is 'stop' or 'deliver'"),
+        ({"slot": "x", "on_gap": "ignore"}, "on_gap is 'stop' or 'deliver' or 'resync'"),
         ({"slot": "x", "rights_interval": 0}, "rights_interval is above 0"),
     ):
         with pytest.raises(cdc.ConfigurationError, match=says):

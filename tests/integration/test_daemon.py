@@ -347,3 +347,24 @@ def test_tail_says_what_is_wrong(launch: Launch, db: psycopg.Connection, databas
     process = launch("tail", *line.split(), CDC_DSN=database)
     assert process.finish()[0] == 2
     assert part in process.errors and "Traceback" not in process.errors
+
+
+def test_a_snapshot_comes_first_and_again_behind_a_gap(run: Launch, db: psycopg.Connection, tmp_path: Path) -> None:
+    insert(db, 1, 2)
+    out = tmp_path / "out.jsonl"
+    lines = 'on_gap = "resync"\n' + OUT + "snapshot = true\n"
+    process = run(lines)
+    until(lambda: len(lines_of(out)) == 2)
+    insert(db, 3)
+    until(lambda: len(lines_of(out)) == 3)
+    assert process.end() == 0, process.errors
+    assert [(line["eventType"], line["key"]) for line in lines_of(out)] == [("READ", 1), ("READ", 2), ("INSERT", 3)]
+
+    db.execute("SELECT pg_drop_replication_slot('daemon')")
+    db.execute("DELETE FROM wells WHERE id = 1")
+    process = run(lines)
+    until(lambda: len(lines_of(out)) == 6)
+    assert process.end() == 0, process.errors
+    gap, *rows = lines_of(out)[3:]
+    assert (gap["gap"]["kind"], gap["gap"]["resync"]) == (cdc.GapKind.SLOT_DROPPED, True)
+    assert [(line["eventType"], line["key"]) for line in rows] == [("READ", 2), ("READ", 3)]

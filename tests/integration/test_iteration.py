@@ -13,7 +13,7 @@ import pytest
 import cdc
 from tests.harness import QUICK, Running, until
 from tests.integration.test_delivery import confirmed
-from tests.integration.test_lanes import keys
+from tests.integration.test_lanes import TERMINATE, keys
 
 
 class Loop:
@@ -224,3 +224,18 @@ def test_an_iteration_inside_a_handler_is_refused(kind: str, database: str, db: 
             db.execute("INSERT INTO wells VALUES (%s)", (queue or 1,))
             until(lambda: problems)
         assert "would wait for itself" in problems.pop()
+
+
+def test_an_iteration_that_was_left_keeps_nobody_waiting_behind_a_gap(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """Nobody can finish its last event, and a temporary slot has a gap behind each lost connection."""
+    with Running(kind, database, slot=None) as running:
+        loop = Loop(running)
+        db.execute("INSERT INTO wells VALUES (1)")
+        assert loop.next().key == 1
+        loop.events.close()
+        db.execute(TERMINATE)
+        until(lambda: [type(event) for event in running.events] == [cdc.Insert, cdc.Gap])
+        db.execute("INSERT INTO wells VALUES (2)")
+        until(lambda: len(running.events) == 3)

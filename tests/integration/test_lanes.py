@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,58 @@ def test_a_queued_handler_that_returns_an_awaitable_is_told_where_it_belongs(
             consumer.wait_for(cdc.current_lsn(db))
         with pytest.raises(cdc.HandlerError):
             consumer.stop()
+
+
+@pytest.mark.parametrize("options", [{}, {"queue": 3}], ids=["on the loop", "in a queue"])
+def test_a_close_during_a_stop_waits_for_the_handler_and_the_save(
+    database: str, db: psycopg.Connection, options: Any
+) -> None:
+    """Two tasks may end an AsyncConsumer at once, and a handler may, too."""
+    gate = Gate("asyncio")
+    inside: list[str] = []
+
+    async def handler(event: Any) -> None:
+        await gate.coroutine(event)
+        await running.consumer.close()
+        inside.append("closed")
+
+    with Running("asyncio", database, lambda running: running.on("wells", handler, **options)) as running:
+        db.execute("INSERT INTO wells VALUES (1)")
+        until(lambda: gate.entered)
+        consumer = running.consumer
+        ends = [asyncio.run_coroutine_threadsafe(end(), running._loop) for end in (consumer.stop, consumer.close)]
+        time.sleep(0.3)
+        assert not any(end.done() for end in ends)
+        gate.open()
+        for end in ends:
+            end.result(20)
+    assert inside == ["closed"]
+    with Running("asyncio", database) as again:
+        again.caught_up(db)
+    assert again.events == []
+
+
+def test_lanes_that_begin_and_end_on_several_threads_are_all_known() -> None:
+    """One that is not would hold back nothing: its events would be confirmed before they are finished."""
+    consumer = cdc.Consumer("", slot="ingest")
+    lanes = consumer._loop.lanes
+
+    def begin() -> list[Any]:
+        return [consumer.events("wells", name=f"loop {number}") for number in range(500)]
+
+    def forget() -> None:
+        for number in range(500):
+            subscription = consumer._iterated("wells", {"name": f"other {number}"})
+            assert subscription.lane is not None
+            lanes.begin(subscription, subscription.lane)
+            lanes._forget(subscription.lane)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            begun, _ = pool.submit(begin), pool.submit(forget)
+            kept = begun.result()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(lanes._progress.lanes) == len(kept) == 500

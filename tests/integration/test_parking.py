@@ -173,10 +173,45 @@ def test_truncates_shapes_and_gaps_are_parked_too(kind: str, database: str, db: 
             retried(it, record.id, force=True)
         until(lambda: not parked(it))
     gap, truncate, shape = picky.taken[2:]
-    assert gap == picky.given[0]
+    assert gap == picky.given[0] and gap.to_dict() == picky.given[0].to_dict()
     assert truncate.cascade and truncate.restart_identity and truncate.position == picky.given[2].position
     assert (shape.added, shape.position) == (("more",), picky.given[3].position)
     assert shape.to_json() == picky.given[3].to_json()
+
+
+def test_messages_are_parked_as_they_are(kind: str, database: str, db: psycopg.Connection) -> None:
+    """Also several at one position, and those that have none."""
+    refused, given, taken = {"a", "b", "m", "n"}, [], []
+
+    def picky(message: cdc.Message) -> None:
+        given.append(message)
+        if message.text() in refused:
+            raise ValueError("no room")
+        taken.append(message)
+
+    def prepare(it: Running) -> None:
+        it.consumer.on_message("outbox", on_error="park", name="mine")(picky)
+
+    with Running(kind, database, prepare) as it:
+        emit = "SELECT pg_logical_emit_message(%s, 'outbox', %s)"
+        with db.transaction():
+            for text in ("a", "b", "c"):
+                db.execute(emit, (True, text))
+        for text in ("m", "n"):
+            db.execute(emit, (False, text))
+        it.caught_up(db)
+        records = parked(it)
+        assert [each.operation for each in records] == ["MESSAGE"] * 4
+        assert [each.position is None for each in records] == [False, False, True, True]
+        refused.clear()
+        for record in records:
+            retried(it, record.id)
+        until(lambda: not parked(it))
+    assert [message.text() for message in taken] == ["c", "a", "b", "m", "n"]
+    before = {message.lsn: message for message in given[:5]}
+    for message in taken:
+        assert message.to_dict() == before[message.lsn].to_dict()
+        assert message.previous == before[message.lsn].previous
 
 
 def test_a_prepared_transaction_is_parked_too(database: str, db: psycopg.Connection) -> None:
@@ -305,6 +340,33 @@ def test_two_subscriptions_that_park_need_names(kind: str, database: str, db: ps
     with pytest.raises(cdc.ConfigurationError, match="are called 'same': .* give each its own with name="):
         it.__enter__()
     it.__exit__()
+
+
+def test_two_listeners_that_park_need_names() -> None:
+    consumer = cdc.Consumer("", slot="ingest")
+    consumer.on_message("a", on_error="park", name="same")(print)
+    with pytest.raises(cdc.ConfigurationError, match="are called 'same': .* give each its own with name="):
+        consumer.on_message("b", on_error="park", name="same")(print)
+
+
+def test_a_family_takes_an_event_again_though_it_may_not_see_another_table(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    db.execute("CREATE TABLE shown (id int PRIMARY KEY); CREATE TABLE hidden (id int PRIMARY KEY)")
+    db.execute("GRANT SELECT ON shown TO anon; REVOKE ALL ON hidden FROM anon")
+    db.execute("CREATE PUBLICATION two FOR TABLE shown, hidden")
+    picky = Picky(1)
+
+    def prepare(it: Running) -> None:
+        it.on("*", picky, on_error="park", name="mine", subject=cdc.Subject("anon"))
+
+    with Running(kind, database, prepare, publication="two") as it:
+        db.execute("INSERT INTO shown VALUES (1); INSERT INTO hidden VALUES (1)")
+        it.caught_up(db)
+        picky.refused.clear()
+        (record,) = parked(it)
+        retried(it, record.id)
+        assert picky.keys == [1] and not parked(it)
 
 
 def test_parking_does_not_feed_itself(kind: str, database: str, db: psycopg.Connection) -> None:

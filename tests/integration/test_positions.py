@@ -19,6 +19,8 @@ import pytest
 import cdc
 from cdc.testing import Sandbox
 from tests.harness import Running, until
+from tests.integration.test_delivery import confirmed
+from tests.integration.test_lanes import Gate
 from tests.proxy import Proxy
 
 
@@ -315,3 +317,53 @@ def test_effects_in_another_database_happen_once(
         written = killed_and_restarted(program, database, other, db, count, tmp_path / "program.py")
         effects = [well for (well,) in store.execute("SELECT well FROM effects ORDER BY n").fetchall()]
     assert effects == list(range(1, written + 1)) and written > 150
+
+
+def saved(db: psycopg.Connection) -> cdc.Position | None:
+    row = db.execute("SELECT epoch, commit_lsn::text, ordinal FROM cdc.slots").fetchone()
+    return None if row is None or row[1] is None else cdc.Position(row[0], cdc.Lsn.parse(row[1]), row[2])
+
+
+def test_the_server_forgets_nothing_behind_the_saved_position_that_a_queue_has_finished(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """Else the user could go back to before it, and nobody would notice what is missing."""
+    gate = Gate(kind)
+
+    def prepare(running: Running) -> None:
+        running.on("wells", gate.handler, queue=10)
+        running.on("wells", running.events.append, filter="id=eq.2")
+
+    with Running(kind, database, prepare, start_after=None) as running:
+        db.execute("INSERT INTO wells VALUES (1)")
+        db.execute("INSERT INTO wells VALUES (2)")
+        gate.let()
+        until(lambda: len(gate.entered) == 2)
+        first, second = (event.position for event in gate.entered)
+        time.sleep(2.5)  # Longer than two saves.
+        assert saved(db) == first or confirmed(db) <= first.commit_lsn
+        db.execute("INSERT INTO wells VALUES (3)")
+        gate.let()
+        until(lambda: len(gate.entered) == 3)
+        until(lambda: saved(db) == second)
+        assert second.commit_lsn < confirmed(db) <= gate.entered[2].position.commit_lsn
+        gate.open()
+        running.caught_up(db)
+    assert saved(db) == gate.left[2].position
+
+
+def test_the_position_of_a_message_is_the_users_too(kind: str, database: str, db: psycopg.Connection) -> None:
+    def prepare(running: Running) -> None:
+        running.consumer.on_message("outbox")(running.events.append)
+
+    with Running(kind, database, prepare, start_after=None) as running:
+        for text in ("a", "b"):
+            db.execute("SELECT pg_logical_emit_message(true, 'outbox', %s)", (text,))
+        running.caught_up(db)
+    one, two = (event.position for event in running.events)
+    assert saved(db) == two
+    with (
+        pytest.raises(cdc.GapError, match=f"handlers have finished up to {two}"),
+        Running(kind, database, prepare, start_after=one),
+    ):
+        pass

@@ -283,3 +283,33 @@ def test_a_quiet_handler_is_not_at_work(kind: str, database: str, db: psycopg.Co
         it.consumer.health()
         time.sleep(6)
         assert it.consumer.health().reasons == ()
+
+
+def test_a_queue_makes_no_attempt_when_another_handler_has_ended_the_consumer(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """And its pause does not hold up the end."""
+    tried: list[Any] = []
+
+    def never(event: Any) -> None:
+        tried.append(event)
+        raise ValueError("no room")
+
+    def ends(event: Any) -> None:
+        until(lambda: tried)
+        raise ValueError("it ends")
+
+    async def ends_later(event: Any) -> None:
+        await asyncio.to_thread(ends, event)
+
+    def prepare(running: Running) -> None:
+        running.on("wells", never, queue=10, retries=5, backoff=cdc.Backoff(first=3.0, longest=3.0))
+        running.on("wells", ends if kind == "blocking" else ends_later)
+
+    with Running(kind, database, prepare) as running:
+        db.execute("INSERT INTO wells VALUES (1)")
+        with pytest.raises(cdc.HandlerError, match="it ends"):
+            running.do(running.consumer.wait_for, "F/0", 60)
+        with pytest.raises(cdc.HandlerError, match="it ends"):
+            running.do(running.consumer.stop)
+    assert len(tried) == 1

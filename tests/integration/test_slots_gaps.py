@@ -80,6 +80,7 @@ def test_a_gap_for_json() -> None:
         "kind": "slot lost",
         "tables": ["public.wells"],
         "position": "k3v9:0/7:1",
+        "resync": False,
     }
     assert cdc.Gap("lost", position, None).kind is GapKind.OTHER
 

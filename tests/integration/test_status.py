@@ -114,6 +114,24 @@ def test_a_status_handler_that_raises_ends_nothing(
     assert sum("status.handler_failed" in record.getMessage() for record in caplog.records) == 3
 
 
+def test_a_status_handlers_own_cancellation_ends_nothing(database: str, db: psycopg.Connection) -> None:
+    """As when it awaits something that somebody else has cancelled."""
+
+    async def awaits_a_cancelled_one(change: cdc.StatusChange) -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    def prepare(running: Running) -> None:
+        running.on("wells", running.events.append)
+        running.consumer.on_status(awaits_a_cancelled_one)
+
+    with Running("asyncio", database, prepare) as running:
+        db.execute("INSERT INTO wells VALUES (1)")
+        running.caught_up(db)
+    assert len(running.events) == 1
+
+
 def test_coroutine_functions_hear_of_the_status(database: str, db: psycopg.Connection) -> None:
     seen: list[Status] = []
 

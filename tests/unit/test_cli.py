@@ -14,7 +14,7 @@ import pytest
 import cdc
 from cdc.daemon.cli import group, run
 
-NAMES = ["demo", "sandbox", "setup", "run", "tail", "policies", "parked", "slots", "drop"]
+NAMES = ["demo", "sandbox", "setup", "run", "tail", "replay", "policies", "parked", "slots", "drop"]
 MAIN = "from cdc.daemon import main; main()"
 
 

@@ -81,7 +81,7 @@ def test_printing_a_configuration_shows_no_secret() -> None:
         (TOP + "[http]\nport = 70000\n" + SUBSCRIPTION, ["http.port should be less than or equal to 65535"]),
         (TOP + "[http]\n" + SUBSCRIPTION, ["http.port is missing"]),
         (TOP + '[log]\nformat = "xml"\n' + SUBSCRIPTION, ["log.format should be 'auto', 'json' or 'console'"]),
-        ('on_gap = "wait"\n' + WHOLE, ["on_gap should be 'stop' or 'deliver'"]),
+        ('on_gap = "wait"\n' + WHOLE, ["on_gap should be 'stop', 'deliver' or 'resync'"]),
         ("backoff_first = 0\n" + WHOLE, ["backoff_first should be greater than 0"]),
         ("backoff_first = 9\nbackoff_longest = 1\n" + WHOLE, ["backoff_longest is less than backoff_first"]),
         ("require_subject = 'perhaps'\n" + WHOLE, ["require_subject should be true or false"]),
@@ -283,7 +283,7 @@ def test_health_over_http() -> None:
 GAP = cdc.Gap("lost", last=cdc.Position("k3v9", cdc.Lsn(7), 1))
 GAP_LINE = (
     '{"gap": {"reason": "lost", "last": "k3v9:0/7:1", "previous": null, "kind": "other", "tables": [], '
-    '"position": null}}\n'
+    '"position": null, "resync": false}}\n'
 )
 
 

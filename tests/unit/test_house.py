@@ -37,6 +37,7 @@ ROUTING = {
     "sent",
     "terms",
     "collector",
+    "landmarks",
     "lane",
     "subscription",
     "family",
@@ -51,6 +52,8 @@ ROUTING = {
     "settings",
     "pace",
     "wal_budget",
+    "snapshot_progress",
+    "chunk",
 }
 POSTGRES = {
     "question",
@@ -75,6 +78,10 @@ POSTGRES = {
     "rights",
     "loader",
     "failures",
+    "recording",
+    "reading",
+    "snapshot",
+    "bookmark",
 }
 LOOPS = {
     "admission",
@@ -83,6 +90,10 @@ LOOPS = {
     "housekeeping",
     "attempts",
     "delivery",
+    "snapshotting",
+    "underway",
+    "marks",
+    "merging",
     "lanes",
     "strand",
     "iteration",
@@ -99,6 +110,9 @@ LOOPS = {
     "consumer",
     "vitals",
     "async_cache",
+    "recorder",
+    "replayed",
+    "replaying",
 }
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]

@@ -1,0 +1,280 @@
+"""Reads a table in chunks by its key, each under a snapshot of its own, as the publications would send it.
+
+May import psycopg. The rows come from the slot's own server, as text under the settings of the replication connection,
+so that a row reads the same from here and from the stream. Row-level security is off, which makes a read that it would
+cut short raise. The manual: "Transaction Isolation" and "Row and Array Comparisons".
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+
+from cdc.catalog import relation_message
+from cdc.connection import connect
+from cdc.errors import SubscriptionError
+from cdc.failures import first_line
+from cdc.fence import Snapshot
+from cdc.loader import snapshot_of
+from cdc.lsn import Lsn
+from cdc.pgoutput import RelationMessage
+from cdc.publication import read_publications, sent_of
+from cdc.sent import EVERY_ROW
+from cdc.server import written_lsn
+from cdc.subscription import Subscription
+from cdc.tuples import Cell
+
+__all__ = ["ChunkReader", "Part", "check_readable"]
+
+Texts = tuple[str, ...]
+"""A key as the text of its values."""
+
+_KEY = """
+SELECT a.attname, i.indcollation[k.place - 1] = a.attcollation, c.relkind = 'p'
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indrelid = c.oid
+     AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END,
+     unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k (number, place),
+     pg_catalog.pg_attribute a
+WHERE c.oid = %s AND a.attrelid = c.oid AND a.attnum = k.number ORDER BY k.place
+"""
+_LOCK_PATIENCE = "2s"
+_NOW = """
+SELECT (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint - 946684800000000, pg_catalog.pg_is_in_recovery()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one read of a table gave.
+
+    Attributes:
+        snapshot: what it was read under.
+        message: the table as it was then.
+        rows: the cells of each row, in the order of the message's columns.
+        last: the key of the last row, where the next part begins; None when there was no row.
+        ends: whether nothing lies behind it.
+        lsn: no commit that the snapshot shows lies behind it.
+        microseconds: when it was read, since 2000-01-01 UTC.
+        is_standby: whether the server is a standby. It replays a commit before it streams it, and its snapshots do not
+            list the transactions that run: none of them counts as seen.
+    """
+
+    snapshot: Snapshot
+    message: RelationMessage
+    rows: list[list[Cell]]
+    last: Texts | None
+    ends: bool
+    lsn: Lsn
+    microseconds: int
+    is_standby: bool
+
+
+def check_readable(
+    connection: psycopg.Connection[Any], publications: Sequence[str], subscription: Subscription, binary: bool
+) -> None:
+    """Raise SubscriptionError, with the remedy, when the table's rows cannot be read in chunks."""
+    schema, table = subscription.schema, subscription.table
+    if binary:
+        raise SubscriptionError(
+            f"{schema}.{table}: a snapshot reads values as text, and this consumer reads binary cells: leave out "
+            "binary=True, or give this subscription a consumer of its own"
+        )
+    missing = subscription._sent.missing(subscription.operations) if subscription._sent is not None else ()
+    if missing:
+        raise SubscriptionError(
+            f"{schema}.{table} is published without {', '.join(missing)}, so what a snapshot reads could not be kept: "
+            "`ALTER PUBLICATION … SET (publish = 'insert, update, delete, truncate')`, or name the operations"
+        )
+    message = relation_message(connection, publications, schema, table)
+    _Query(connection, publications, message)
+    try:
+        connection.execute(sql.SQL("SELECT FROM {} LIMIT 0").format(sql.Identifier(schema, table)))
+    except errors.InsufficientPrivilege as error:
+        raise _refused(message, error) from None
+
+
+class ChunkReader:
+    """Reads chunks over a connection of its own, which it makes when it needs one. For one thread at a time.
+
+    Args:
+        publications: names of the publications that are streamed.
+    """
+
+    def __init__(self, publications: Sequence[str]) -> None:
+        self._publications = publications
+        self._dsn: str | None = None
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def read(self, dsn: str, schema: str, table: str, after: Texts | None, again: Sequence[Texts], limit: int) -> Part:
+        """Up to `limit` rows behind the key `after`, and those of the keys in `again`.
+
+        The table is locked against changes of its shape before the snapshot is taken: a table that was rewritten in
+        between would look empty. Raises SubscriptionError for what waiting cannot mend, psycopg.Error and
+        ConnectionFailed for the rest.
+        """
+        connection = self._connected(dsn)
+        try:
+            with connection.transaction():
+                name = sql.Identifier(schema, table)
+                connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(name))
+                return self._read(connection, schema, table, after, again, limit)
+        except (errors.UndefinedTable, errors.InvalidSchemaName):
+            raise SubscriptionError(
+                f"table {schema}.{table} is gone, and its snapshot is not complete: make and publish it again, or "
+                "subscribe to its new name"
+            ) from None
+
+    def _read(
+        self,
+        connection: psycopg.Connection[Any],
+        schema: str,
+        table: str,
+        after: Texts | None,
+        again: Sequence[Texts],
+        limit: int,
+    ) -> Part:
+        snapshot = snapshot_of(connection)
+        message = relation_message(connection, self._publications, schema, table)
+        query = _Query(connection, self._publications, message)
+        try:
+            rows = query.rows(after, limit)
+            last = query.key(rows[-1]) if rows else None
+            more = query.rows_of(again) if again else []
+        except errors.InsufficientPrivilege as error:
+            raise _refused(message, error) from None
+        now = connection.execute(_NOW).fetchone()
+        assert now is not None
+        microseconds, is_standby = now
+        if is_standby:
+            snapshot = Snapshot(snapshot.xmin, snapshot.xmin, frozenset())
+        lsn = written_lsn(connection)
+        return Part(snapshot, message, rows + more, last, len(rows) < limit, lsn, microseconds, is_standby)
+
+    def nudge(self) -> None:
+        """Have what is written go to disk soon, where a commit lies in WAL that nobody flushes. Not on a standby."""
+        if self._connection is not None:
+            with suppress(errors.ReadOnlySqlTransaction, errors.ObjectNotInPrerequisiteState):
+                self._connection.execute("SELECT pg_catalog.pg_current_xact_id()")
+
+    def cancel(self) -> None:
+        """End a read that is under way: its connection is shut. May be called from any thread."""
+        connection = self._connection
+        if connection is not None:
+            with suppress(OSError, ValueError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
+                own.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; the next read makes another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _connected(self, dsn: str) -> psycopg.Connection[Any]:
+        connection = self._connection
+        if connection is None or connection.closed or self._dsn != dsn:
+            self.close()
+            connection = connect(dsn)
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.execute(
+                "SET default_transaction_read_only = on; SET statement_timeout = 0; SET idle_session_timeout = 0; "
+                f"SET lock_timeout = '{_LOCK_PATIENCE}'"
+            )
+            self._connection, self._dsn = connection, dsn
+        return connection
+
+
+class _Query:
+    """Asks for rows of one table as it is in the connection's snapshot."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], publications: Sequence[str], message: RelationMessage
+    ) -> None:
+        self._connection = connection
+        name = f"{message.schema}.{message.table}"
+        found = connection.execute(_KEY, (message.oid,)).fetchall()
+        columns = [column.name for column in message.columns]
+        keys = [key for key, _, _ in found]
+        if not keys or not set(keys) <= set(columns):
+            raise SubscriptionError(
+                f"{name} has no primary key among the published columns, so it cannot be read in parts: give it one "
+                "that is published, or go without snapshot=True and on_gap='resync'"
+            )
+        if not all(same for _, same, _ in found):
+            raise SubscriptionError(
+                f"the replica identity of {name} is an index with a collation of its own, by which the table cannot "
+                "be read in parts: use the primary key (`ALTER TABLE … REPLICA IDENTITY DEFAULT`)"
+            )
+        self._places = [columns.index(key) for key in keys]
+        self._order = self._list(keys)
+        self._in_table_order = self._list(columns[place] for place in sorted(self._places))
+        self._holes = ", ".join(["%s"] * len(keys))
+        head = sql.SQL("SELECT {} FROM {} {} WHERE {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            # What inherits from a table is published as itself; what belongs to a partitioned one, as its root.
+            sql.SQL("" if found[0][2] else "ONLY"),
+            sql.Identifier(message.schema, message.table),
+            _condition(connection, publications, message),
+        )
+        self._head = _literally(head.as_string(connection))
+
+    def _list(self, names: Iterable[str]) -> str:
+        return _literally(sql.SQL(", ").join(map(sql.Identifier, names)).as_string(self._connection))
+
+    def rows(self, after: Texts | None, limit: int) -> list[list[Cell]]:
+        """Up to `limit` rows behind the key, in the order of the key."""
+        behind = "" if after is None else f" AND ({self._order}) > ({self._holes})"
+        return self._execute(f"{behind} ORDER BY {self._order} LIMIT {limit:d}", after or ())
+
+    def rows_of(self, keys: Sequence[Texts]) -> list[list[Cell]]:
+        """The rows of these keys, given in the table's order of columns, as far as there are any."""
+        tail = f" AND ({self._in_table_order}) = ({self._holes})"
+        return [row for key in keys for row in self._execute(tail, key)]
+
+    def _execute(self, tail: str, values: Texts) -> list[list[Cell]]:
+        """The rows of a result as the server wrote them."""
+        result = self._connection.execute((self._head + tail).encode(), values).pgresult
+        assert result is not None
+        value, columns = result.get_value, range(result.nfields)
+        return [[value(row, column) for column in columns] for row in range(result.ntuples)]
+
+    def key(self, row: Sequence[Cell]) -> Texts:
+        """The key of a row, in the order of its index."""
+        return tuple(cell.decode() for cell in (row[place] for place in self._places) if isinstance(cell, bytes))
+
+
+def _condition(
+    connection: psycopg.Connection[Any], publications: Sequence[str], message: RelationMessage
+) -> sql.Composable:
+    """The row filters of the publications, of which a row has to meet one."""
+    sent = sent_of(read_publications(connection, publications), (message.schema, message.table))
+    if sent is None:
+        raise SubscriptionError(f"table {message.schema}.{message.table} is not published any more")
+    conditions = set().union(*(found for each, found in sent.conditions.items() if each != "TRUNCATE"))
+    if EVERY_ROW in conditions or not conditions:
+        return sql.SQL("true")
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(sql.SQL(f"({each})") for each in sorted(conditions)))
+
+
+def _literally(text: str) -> str:
+    """The text as part of a statement in which psycopg looks for placeholders."""
+    return text.replace("%", "%%")
+
+
+def _refused(message: RelationMessage, error: psycopg.Error) -> SubscriptionError:
+    name = f"{message.schema}.{message.table}"
+    if "row-level security" in str(error):
+        return SubscriptionError(
+            f"row-level security would hide rows of {name} from this role's snapshot: as a superuser run "
+            "`ALTER ROLE … BYPASSRLS`, or let the table's owner run the consumer"
+        )
+    return SubscriptionError(
+        f"this role may not read {name} for a snapshot ({first_line(error)}): grant it SELECT on the table and USAGE "
+        "on its schema"
+    )
