@@ -111,6 +111,13 @@ def written_lsn(connection: Connection[Any]) -> Lsn:
     return Lsn.parse(flush) if insert is None else _before_header(Lsn.parse(insert), segment, block)
 
 
+def sender_timeout(connection: Connection[Any]) -> float:
+    """wal_sender_timeout in seconds; 0 when it is off."""
+    query = "SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
+    row = connection.execute(query).fetchone()
+    return float(row[0]) / 1000 if row is not None else 0.0
+
+
 def _lsn(row: Any) -> Lsn:
     _, synchronous_commit, flush, insert, segment, block = row
     if synchronous_commit != "off" or insert is None:

@@ -30,7 +30,7 @@ from cdc.lsn import Lsn, Position
 from cdc.pgoutput import RelationMessage
 from cdc.publication import check_same, identifiers
 from cdc.relation import Relation
-from cdc.server import check_server, flush_lsn
+from cdc.server import check_server, flush_lsn, sender_timeout
 from cdc.slot import SAVED, Former, OpenSlot, start_command
 from cdc.slot_row import find_slot
 from cdc.spool import MemoryOrFile
@@ -147,7 +147,7 @@ class Session:
         Returns the state of the conversation and the seconds between two status updates.
         """
         self.messages = messages
-        timeout = self._sender_timeout()
+        timeout = sender_timeout(self.control)
         interval = min(_LONGEST_INTERVAL, timeout / 3) if timeout else _LONGEST_INTERVAL
         self._patience = 6 * interval
         start = self.saved.flush_lsn or Lsn(0)
@@ -246,13 +246,6 @@ class Session:
     def finish(self) -> None:
         """End the stream in good order, so that the server has taken in the last status update."""
         self.replication.end(_FAREWELL)
-
-    def _sender_timeout(self) -> float:
-        """wal_sender_timeout in seconds; 0 when it is off."""
-        row = self.control.execute(
-            "SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
-        ).fetchone()
-        return float(row[0]) / 1000 if row is not None else 0.0
 
     @property
     def remembers(self) -> bool:
