@@ -38,7 +38,6 @@ from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.transaction import Transaction
 from cdc.waiting import Breathe, Call, Nap, Steps, Wait
-from cdc.wal_budget import WalWatch
 from cdc.watch import Watch
 
 __all__ = ["Loop"]
@@ -59,6 +58,7 @@ class Loop:
         snapshots: reads the tables of those who begin with their rows.
         lanes: where the events of some subscriptions wait for their handlers.
         lot: what is parked.
+        wal: what the slot keeps of the server's WAL.
         watch: which handlers are at work for long.
     """
 
@@ -82,6 +82,7 @@ class Loop:
         self.lanes.stop = lambda: self._stop(wake)
         self._pace = Pace()
         self._house = Housekeeping(self.progress, self.caches, dispatcher, rights_interval, self.lot)
+        self.wal = self._house.wal
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
         self.snapshots = Snapshotting(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
@@ -133,11 +134,6 @@ class Loop:
     def _stop(self, wake: Callable[[], None]) -> None:
         self.link.is_stopping = True
         wake()
-
-    @property
-    def wal(self) -> WalWatch:
-        """What the slot keeps of the server's WAL."""
-        return self._house.wal
 
     # Streaming.
 
