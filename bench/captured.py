@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import psycopg
@@ -77,6 +78,7 @@ class _Admission:
 class _Session:
     admission = _Admission()
     relation = admission.relation
+    busy = staticmethod(nullcontext)
 
 
 class RealPath(Path):

@@ -13,7 +13,8 @@ from enum import Enum
 from typing import Any
 
 from cdc.collector import NEVER, NOW, Collector, Entry, Mark, Portion, collector_of
-from cdc.lsn import Lsn
+from cdc.committed_transaction import CommittedTransaction
+from cdc.lsn import Lsn, Position
 from cdc.terms import Terms
 from cdc.transaction import Place
 
@@ -45,6 +46,7 @@ class Lane:
         stalls: whether the loop has to wait, since so many events wait here.
         is_closed: whether it takes no more events.
         is_forsaken: whether nobody can take anything out any more.
+        whole: position of the last transaction that was finished as a whole; None before the first.
         wake_driver: called when there may be something to take; from any thread.
         changed: called when events were finished, or the loop need not wait any longer; from any thread.
     """
@@ -55,6 +57,7 @@ class Lane:
         self.stalls = False
         self.is_closed = False
         self.is_forsaken = False
+        self.whole: Position | None = None
         self.wake_driver: Callable[[], None] = _nobody
         self.changed: Callable[[], None] = _nobody
         self._limit = limit
@@ -149,6 +152,8 @@ class Lane:
         """The handler has finished with what it took last. Nothing happens when it took nothing."""
         with self._mutex:
             finished, self._at_hand = self._at_hand, None
+            if finished is not None and isinstance(finished.event, CommittedTransaction):
+                self.whole = finished.event.position
             if self.stalls:
                 self._ease()
         if finished is not None:

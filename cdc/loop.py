@@ -38,7 +38,6 @@ from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.transaction import Transaction
 from cdc.waiting import Breathe, Call, Nap, Steps, Wait
-from cdc.wal_budget import WalWatch
 from cdc.watch import Watch
 
 __all__ = ["Loop"]
@@ -59,6 +58,7 @@ class Loop:
         snapshots: reads the tables of those who begin with their rows.
         lanes: where the events of some subscriptions wait for their handlers.
         lot: what is parked.
+        wal: what the slot keeps of the server's WAL.
         watch: which handlers are at work for long.
     """
 
@@ -82,6 +82,7 @@ class Loop:
         self.lanes.stop = lambda: self._stop(wake)
         self._pace = Pace()
         self._house = Housekeeping(self.progress, self.caches, dispatcher, rights_interval, self.lot)
+        self.wal = self._house.wal
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
         self.snapshots = Snapshotting(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
@@ -89,9 +90,11 @@ class Loop:
 
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
+        failure: BaseException | None = None
         try:
             yield from self._sessions()
         except BaseException as error:
+            failure = error
             self.link.failed(error)
             raise
         finally:
@@ -99,6 +102,8 @@ class Loop:
                 yield from self.lanes.end()
             finally:
                 self.snapshots.close()
+                if failure is None and self.lanes.failure is not None:
+                    self.link.failed(self.lanes.failure)
                 yield Call(self.link.end)
                 yield from self.link.herald.tell()
         self.lanes.check()
@@ -129,11 +134,6 @@ class Loop:
     def _stop(self, wake: Callable[[], None]) -> None:
         self.link.is_stopping = True
         wake()
-
-    @property
-    def wal(self) -> WalWatch:
-        """What the slot keeps of the server's WAL."""
-        return self._house.wal
 
     # Streaming.
 
@@ -213,10 +213,10 @@ class Loop:
             yield from self._define(session, stream, item)
         elif isinstance(item, list):
             yield from self._delivery.truncates(item)
+            yield from self._keep_late_house(session, stream)
         elif isinstance(item, Message):
             yield from self._delivery.message(item, stream.epoch)
-            if time.monotonic() >= self._house.late_at or self.lanes.stalled:
-                yield from self._keep_house(session, stream)
+            yield from self._keep_late_house(session, stream)
         elif isinstance(item, Committed):
             self.link.sure(item.held)
             yield from self._deliver(session, stream, item)
@@ -327,6 +327,11 @@ class Loop:
         if self.lanes.stalled:
             self.lanes.say_stalled()
             yield from self._until(lambda: not self.lanes.stalled, session, stream)
+
+    def _keep_late_house(self, session: Session, stream: Stream) -> Steps:
+        """The same within a batch, when the duties are late or a lane is full."""
+        if time.monotonic() >= self._house.late_at or self.lanes.stalled:
+            yield from self._keep_house(session, stream)
 
     def _duties(self, session: Session, stream: Stream) -> Steps:
         now = time.monotonic()

@@ -80,12 +80,26 @@ class Progress:
         assert standby is not None
         if oldest is None:
             return _position(self.handed, epoch), standby.safe_lsn
-        return _position(oldest.place, epoch), min(oldest.safe_lsn, standby.safe_lsn)
+        return _position(self._before(oldest), epoch), min(oldest.safe_lsn, standby.safe_lsn)
 
     def position(self, epoch: str) -> Position | None:
         """The last finished position; None when nothing was finished in this epoch."""
         oldest = self.oldest
-        return _position(self.handed if oldest is None else oldest.place, epoch)
+        return _position(self.handed if oldest is None else self._before(oldest), epoch)
+
+    def _before(self, oldest: Mark) -> Place | None:
+        """Where to go on so that the oldest unfinished event comes again.
+
+        That may be in the middle of a transaction that another lane has finished as a whole: as a whole it comes again.
+        """
+        place = oldest.place
+        if place is None or oldest.handed_lsn > place[0].commit_lsn:
+            return place
+        epoch, commit_lsn = place[0].epoch, place[0].commit_lsn
+        wholes = (lane.whole for lane in self.lanes)
+        if any(each is not None and each.epoch == epoch and each.commit_lsn >= commit_lsn for each in wholes):
+            return place[0], 0
+        return place
 
     @property
     def last(self) -> Position | None:

@@ -6,7 +6,7 @@ never makes one on its own: `cdc setup` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,26 +46,38 @@ _TABLES = "SELECT schemaname, tablename, {} FROM pg_catalog.pg_publication_table
 def read_publications(connection: psycopg.Connection[Any], names: Sequence[str]) -> list[Publication]:
     """The publications of these names. Raises ConfigurationError for one that does not exist."""
     rows = {row[0]: row[1:] for row in connection.execute(_PUBLICATION, (list(names),)).fetchall()}
+    _check_existing(connection, names, rows)
+    return [_publication(connection, name, rows[name]) for name in names]
+
+
+def _check_existing(connection: psycopg.Connection[Any], names: Sequence[str], found: Container[str]) -> None:
     for name in names:
-        if name not in rows:
+        if name not in found:
             raise ConfigurationError(
                 f"publication {name!r} does not exist: run `cdc setup --dsn … --publication {name} --table TABLE`, "
                 f"or as its owner {_statement(connection, name)}",
                 failure=FailureKind.PUBLICATION,
             )
-    return [_publication(connection, name, rows[name]) for name in names]
 
 
 def publication_oids(connection: psycopg.Connection[Any], names: Sequence[str]) -> list[tuple[str, int]]:
-    """Name and OID of each of these publications that exists. One that was dropped and made again has another OID."""
+    """Name and OID of each of these publications. One that was dropped and made again has another OID.
+
+    Raises ConfigurationError for one that does not exist: without its OID nobody could tell that it is made again.
+    """
+    found = _found(connection, names)
+    _check_existing(connection, names, found)
+    return [(name, found[name]) for name in names]
+
+
+def _found(connection: psycopg.Connection[Any], names: Sequence[str]) -> dict[str, int]:
     query = "SELECT pubname, oid FROM pg_catalog.pg_publication WHERE pubname = ANY(%s)"
-    found = dict(connection.execute(query, (list(names),)).fetchall())
-    return [(name, found[name]) for name in names if name in found]
+    return dict(connection.execute(query, (list(names),)).fetchall())
 
 
 def check_same(connection: psycopg.Connection[Any], known: Mapping[str, int]) -> None:
     """Raise ConnectionFailed when one of these publications, names with OIDs, was dropped and made again since."""
-    for name, oid in publication_oids(connection, list(known)):
+    for name, oid in _found(connection, list(known)).items():
         if known[name] != oid:
             raise ConnectionFailed(f"publication {name!r} was dropped and made again while it was streamed")
 

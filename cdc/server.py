@@ -16,7 +16,16 @@ from cdc.connection import ReplicationConnection
 from cdc.errors import ConfigurationError, FailureKind
 from cdc.lsn import Lsn
 
-__all__ = ["Identity", "check_server", "current_lsn", "flush_lsn", "identify", "sender_timeout", "written_lsn"]
+__all__ = [
+    "Identity",
+    "check_server",
+    "current_lsn",
+    "flush_lsn",
+    "identify",
+    "invisible",
+    "sender_timeout",
+    "written_lsn",
+]
 
 _RIGHTS = """
 SELECT current_setting('wal_level'), current_setting('server_version_num')::int, current_user,
@@ -109,6 +118,19 @@ def written_lsn(connection: Connection[Any]) -> Lsn:
     assert row is not None
     _, _, flush, insert, segment, block = row
     return Lsn.parse(flush) if insert is None else _before_header(Lsn.parse(insert), segment, block)
+
+
+def invisible(connection: Connection[Any]) -> set[int]:
+    """32-bit ids of commits that are in the WAL and wait for a synchronous standby before they are visible.
+
+    They may have been streamed to a process before this one. Another role's are seen by members of pg_read_all_stats
+    only.
+    """
+    rows = connection.execute(
+        "SELECT backend_xid::text::bigint FROM pg_catalog.pg_stat_activity "
+        "WHERE wait_event = 'SyncRep' AND backend_xid IS NOT NULL"
+    ).fetchall()
+    return {xid for (xid,) in rows}
 
 
 def sender_timeout(connection: Connection[Any]) -> float:

@@ -30,7 +30,7 @@ from cdc.lsn import Lsn, Position
 from cdc.pgoutput import RelationMessage
 from cdc.publication import check_same, identifiers
 from cdc.relation import Relation
-from cdc.server import check_server, flush_lsn, sender_timeout
+from cdc.server import check_server, flush_lsn, invisible, sender_timeout
 from cdc.slot import SAVED, Former, OpenSlot, start_command
 from cdc.slot_row import find_slot
 from cdc.spool import MemoryOrFile
@@ -173,16 +173,8 @@ class Session:
         return stream, interval
 
     def invisible(self) -> set[int]:
-        """32-bit ids of commits that are in the WAL and wait for a synchronous standby before they are visible.
-
-        They may have been streamed to a process before this one. Another role's are seen by members of
-        pg_read_all_stats only.
-        """
-        rows = self.control.execute(
-            "SELECT backend_xid::text::bigint FROM pg_catalog.pg_stat_activity "
-            "WHERE wait_event = 'SyncRep' AND backend_xid IS NOT NULL"
-        ).fetchall()
-        return {xid for (xid,) in rows}
+        """See `server.invisible`."""
+        return invisible(self.control)
 
     def relation(self, message: RelationMessage, roles: Collection[str]) -> Relation:
         """See `Admission.relation`; rights that are locked, as by a prepared ALTER TABLE, stay as they are known."""

@@ -181,7 +181,10 @@ class Opening:
     # Gaps.
 
     def _behind(self, gap: Gap, found: Found) -> OpenSlot:
-        """The slot behind a gap, in a new epoch: a new one unless it can still be read. Raises GapError to stop."""
+        """The slot behind a gap: a new one unless it can still be read. Raises GapError to stop.
+
+        It begins a new epoch, unless nothing but a publication was made anew.
+        """
         name, row = self.name, found.row
         assert name is not None
         if self.on_gap == "stop":
@@ -193,8 +196,24 @@ class Opening:
             saved = self._create(found, behind_gap=True)
         else:
             saved = replace(self._fresh(found.publications), flush_lsn=self._readable_from(gap, found, row))
+            if gap.kind is GapKind.PUBLICATION_REPLACED:
+                saved = self._same_life(saved, found)
         position = None if saved.flush_lsn is None else Position(saved.epoch, saved.flush_lsn, 0)
+        if position is not None and saved.position is not None:
+            position = max(position, saved.position)
         return OpenSlot(name, False, saved, replace(gap, position=position))
+
+    def _same_life(self, fresh: Saved, found: Found) -> Saved:
+        """The slot and its WAL are the ones that they were: what was delivered before does not come again."""
+        before = found.saved or found.mine
+        if before is None:
+            return fresh
+        if not isinstance(found.start_after, str):
+            known = [found.start_after]
+        else:
+            known = [each.position for each in (found.saved, found.mine) if each is not None]
+        mine = [each for each in known if each is not None and each.epoch == before.epoch]
+        return replace(fresh, epoch=before.epoch, position=max(mine, default=None))
 
     def _readable_from(self, gap: Gap, found: Found, row: SlotRow) -> Lsn | None:
         """Where a slot behind a gap goes on: at its own bookmark, as a rule."""

@@ -11,6 +11,22 @@ from cdc.testing import Sandbox, apply_supabase
 from tests import harness
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run leave out one kind of consumer: what both do the same way need not be tried on every server."""
+    parser.addoption("--kinds", choices=["both", "blocking", "asyncio"], default="both", help="kinds of consumers")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests of the kind that is left out."""
+    chosen = config.getoption("--kinds")
+    if chosen == "both":
+        return
+    kinds = [getattr(item, "callspec", None) for item in items]
+    left = [spec is not None and spec.params.get("kind", chosen) != chosen for spec in kinds]
+    config.hook.pytest_deselected(items=[item for item, out in zip(items, left, strict=True) if out])
+    items[:] = [item for item, out in zip(items, left, strict=True) if not out]
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Sandbox]:
     """A running server with the Supabase roles, and a short wal_sender_timeout."""

@@ -3,6 +3,10 @@
 The servers are those of `cdc sandbox --version`, downloaded once into the user's cache. The tests of a version are
 dealt out to a few runs of pytest, so that the processors are in use to the end. What the runs print is in `.matrix/`;
 at the end there is one line for each version, and the exit code is 0 only if nothing failed.
+
+The consumers for threads and for asyncio differ in how they wait, not in what they say to a server. So a version tries
+one of them, the next version the other one; `python -m tests.matrix --kinds both` tries both on each. `make test` tries
+both on the default version.
 """
 
 from __future__ import annotations
@@ -52,6 +56,7 @@ class Run:
         programs: the folder of its programs.
         share: a number, different for each run of a version.
         files: the test files.
+        kinds: of which kinds of consumers: "both", "blocking" or "asyncio".
         seconds: how long it took, once it has ended.
         code: its exit code, once it has ended; 0 when all is well.
     """
@@ -60,6 +65,7 @@ class Run:
     programs: Path
     share: int
     files: list[Path]
+    kinds: str = "both"
     seconds: float = 0
     code: int | None = None
     _begun: float = field(default=0, repr=False)
@@ -89,7 +95,15 @@ class Run:
             "--durations",
             "10",
         ]
-        command += ["-p", "no:cacheprovider", "--basetemp", str(self.temporary), *map(str, self.files)]
+        command += [
+            "-p",
+            "no:cacheprovider",
+            "--kinds",
+            self.kinds,
+            "--basetemp",
+            str(self.temporary),
+            *map(str, self.files),
+        ]
         self._begun = time.monotonic()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -130,14 +144,16 @@ class Run:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
-def plan(version: int, pattern: str) -> list[Run]:
+def plan(version: int, pattern: str, kinds: str) -> list[Run]:
     """Deal out the tests of a version: each file, the longest first, to the run that has the least so far."""
+    if kinds == "in turn":
+        kinds = ("blocking", "asyncio")[version % 2]
     programs = download(version, lambda line: print(line, flush=True)).folder
     tests = [path for path in (ROOT / "tests" / "integration").glob(pattern) if path.name not in ELSEWHERE]
     dealt: list[list[Path]] = [[] for _ in range(SHARES)]
     for path in sorted(tests, key=_size, reverse=True):
         min(dealt, key=lambda files: sum(map(_size, files))).append(path)
-    return [Run(version, programs, number, files) for number, files in enumerate(dealt, 1) if files]
+    return [Run(version, programs, number, files, kinds) for number, files in enumerate(dealt, 1) if files]
 
 
 def _size(path: Path) -> int:
@@ -203,13 +219,20 @@ def main() -> int:
     """Read the command line, run and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("versions", nargs="*", default=list(RELEASES), help="major versions; all, if none is given")
+    parser.add_argument(
+        "--kinds", choices=["in turn", "both"], default="in turn", help="kinds of consumers on a version (in turn)"
+    )
     parser.add_argument("--jobs", type=int, default=3, help="how many runs of pytest at a time (3)")
     parser.add_argument("--tests", default="test_*.py", metavar="PATTERN", help="the test files (test_*.py)")
     parser.add_argument("--minutes", type=float, default=30, help="what is not done by then has failed (30)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        runs = [run for version in arguments.versions for run in plan(major_version(version), arguments.tests)]
+        runs = [
+            run
+            for version in arguments.versions
+            for run in plan(major_version(version), arguments.tests, arguments.kinds)
+        ]
     except CdcError as error:
         print(error, file=sys.stderr)
         return 2

@@ -119,10 +119,10 @@ def _drop_slot(round: Round, injection: Injection) -> None:
 def _drop_publication(round: Round, injection: Injection) -> None:
     """It is made again when the consumer has told of it."""
     begin = round.execute(_HERE)
-    round.execute("DROP PUBLICATION chaos")
+    _insist(round, "DROP PUBLICATION chaos")
     _await_told(round)
     time.sleep(injection.seconds)
-    round.execute(PUBLISH)
+    _insist(round, PUBLISH)
     round.windows.append((begin, round.execute(_HERE)))
     _go_on(round, injection)
 
@@ -130,12 +130,25 @@ def _drop_publication(round: Round, injection: Injection) -> None:
 def _swap_publication(round: Round, injection: Injection) -> None:
     """It is made again before anybody has had a look: to 17 the stream ends, 18 sends nothing and does not say so."""
     begin = round.execute(_HERE)
-    round.execute("DROP PUBLICATION chaos")
+    _insist(round, "DROP PUBLICATION chaos")
     round.await_writes(20)
-    round.execute(PUBLISH)
+    _insist(round, PUBLISH)
     round.windows.append((begin, round.execute(_HERE)))
     _await_told(round)
     _go_on(round, injection)
+
+
+def _insist(round: Round, command: str) -> None:
+    """It locks the tables in another order than the writer may."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            round.execute(command)
+        except psycopg.errors.DeadlockDetected:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def _await_told(round: Round) -> None:

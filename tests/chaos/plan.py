@@ -88,7 +88,6 @@ FAULTS = {
     "half-open": Fault("the server's ends of the connections are gone, the consumer's are not", ("half-open",), most=1),
     "silent-opening": Fault(
         "the server's ends are gone while the consumer connects again", ("silent-opening",), most=1,
-        awaits="a question that is asked while the session is opened waits for its answer for ever",
     ),
     "ghost": Fault("the consumer's ends of the connections are gone, the server's are not", ("ghost",)),
     "slow-handler": Fault("a handler takes three times wal_sender_timeout", trouble=_sleeps, most=1),
@@ -105,7 +104,6 @@ FAULTS = {
     "swap-publication": Fault(
         "the publication is dropped, and made again at once", ("swap-publication",), ends=_UNPUBLISHED,
         gap=True, most=1, options={"on_gap": "deliver"},
-        awaits="PostgreSQL 18 does not say that changes are missing, and cdc does not look for it",
     ),
     "mixed": Fault("several of those that lose nothing", _MENDED, ends="ConnectionFailed", most=4),
 }  # fmt: skip

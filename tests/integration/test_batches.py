@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -197,6 +198,30 @@ def test_a_transaction_stays_whole_over_a_lost_connection(kind: str, database: s
         running.caught_up(db)
     assert [len(each) for each in got] == [100, 1]
     assert keys(gate.left) == list(range(1, 102)) == all_keys(got)
+
+
+def test_a_transaction_comes_again_as_a_whole_when_a_queue_was_stopped_within_it(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    gate = Gate(kind)
+    wholes: list[Any] = []
+
+    def prepare(running: Running) -> None:
+        running.on("wells", gate.handler, queue=100)
+        running.on("wells", wholes.append, transaction=True)
+
+    with Running(kind, database, prepare):
+        db.execute("INSERT INTO wells SELECT generate_series(1, 5)")
+        db.execute("INSERT INTO wells SELECT generate_series(6, 7)")
+        gate.let(2)
+        until(lambda: len(gate.entered) == 3 and len(wholes) == 2)
+        threading.Timer(0.5, gate.let).start()
+    assert keys(gate.left) == [1, 2, 3]
+    gate.open()
+    with Running(kind, database, prepare) as again:
+        again.caught_up(db)
+    assert [keys(list(each)) for each in wholes] == [[1, 2, 3, 4, 5], [6, 7]] * 2
+    assert keys(gate.left) in ([1, 2, 3, 1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7])
 
 
 def test_a_prepared_transaction_is_confirmed_when_its_queue_has_finished(

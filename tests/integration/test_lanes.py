@@ -153,6 +153,20 @@ def test_a_full_queue_keeps_the_stream_waiting_and_says_so(kind: str, database: 
     assert keys(gate.left) == keys(others) == list(range(1, 201))
 
 
+def test_truncates_wait_for_room_too(kind: str, database: str, db: psycopg.Connection) -> None:
+    gate = Gate(kind)
+    db.execute("CREATE TABLE a (id int); CREATE TABLE b (id int); CREATE PUBLICATION two FOR TABLE a, b")
+    with Running(kind, database, lambda it: it.on("*", gate.handler, queue=1), publication="two") as running:
+        for _ in range(20):
+            db.execute("TRUNCATE a, b")
+        until(lambda: running.consumer._loop.lanes.stalled)
+        time.sleep(0.3)
+        assert running.consumer.subscriptions[0].queued <= 3
+        gate.open()
+        running.caught_up(db)
+    assert len(gate.left) == 40
+
+
 def test_a_stop_ends_the_wait_for_room(kind: str, database: str, db: psycopg.Connection) -> None:
     gate = Gate(kind)
     with Running(kind, database, lambda running: running.on("wells", gate.handler, queue=2)) as running:
@@ -226,6 +240,37 @@ def test_a_handler_that_raises_while_a_queue_is_full_ends_the_wait(
             running.caught_up(db)
         with pytest.raises(cdc.HandlerError):
             running.do(running.consumer.stop)
+
+
+def test_a_queued_handler_that_raises_at_the_end_is_told_of(kind: str, database: str, db: psycopg.Connection) -> None:
+    """Its event comes again, and health and the last status change say why it ended so."""
+    changes: list[cdc.StatusChange] = []
+    at_work, go = threading.Event(), threading.Event()
+
+    def blocking(event: cdc.Change) -> None:
+        at_work.set()
+        go.wait(20)
+        raise ValueError("no room")
+
+    async def coroutine(event: cdc.Change) -> None:
+        await asyncio.to_thread(blocking, event)
+
+    def prepare(running: Running) -> None:
+        running.on("wells", blocking if kind == "blocking" else coroutine, queue=3)
+        running.consumer.on_status(changes.append)
+
+    with Running(kind, database, prepare) as running:
+        db.execute("INSERT INTO wells VALUES (1)")
+        at_work.wait(20)
+        threading.Timer(0.3, go.set).start()
+        with pytest.raises(cdc.HandlerError, match="no room") as caught:
+            running.do(running.consumer.stop)
+        health = running.consumer.health()
+        assert changes[-1].error is caught.value and changes[-1].status is cdc.Status.STOPPED
+        assert health.failure is not None and "no room" in health.failure.reason
+    with Running(kind, database) as again:
+        again.caught_up(db)
+    assert keys(again.events) == [1]
 
 
 def test_wait_for_and_stop_inside_a_queued_handler(kind: str, database: str, db: psycopg.Connection) -> None:

@@ -182,9 +182,9 @@ def test_an_answer_that_is_lost_is_told_from_one_that_takes_long(way: str, datab
 
 def test_a_server_without_a_connection_to_spare_is_not_silent_at_once(database: str, db: psycopg.Connection) -> None:
     """Whether it is at work cannot be told; then it may take longer."""
-    db.execute("CREATE ROLE single LOGIN CONNECTION LIMIT 1")
+    db.execute("CREATE ROLE single LOGIN CONNECTION LIMIT 1 PASSWORD 'wells'")
     try:
-        dsn = make_conninfo(database, user="single", connect_timeout=1)
+        dsn = make_conninfo(database, user="single", password="wells", connect_timeout=1)
         with connect(dsn, Witness(dsn, lambda: False).of_ordinary) as connection:
             assert connection.execute("SELECT 1 FROM pg_sleep(2.5)").fetchone() == (1,)
             with pytest.raises(cdc.ConnectionFailed, match=SILENT):
