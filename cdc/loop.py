@@ -120,9 +120,9 @@ class Loop:
 
     def _again(self, error: ConnectionFailed) -> Steps:
         """The connection was lost. What is there need not wait until there is another."""
-        self.link.set_status(Status.CONNECTING)
+        yield Call(self.link.lost, (error,))
         yield from self.lanes.hurry()
-        yield from self.link.again(error)
+        yield from self.link.again()
 
     def _stop(self, wake: Callable[[], None]) -> None:
         self.link.is_stopping = True
