@@ -99,8 +99,8 @@ class Connecting:
         log.warning("connection.lost", kind=error.failure.value, reason=str(error))
         self.set_status(Status.CONNECTING, self.history.lost(error, datetime.now(UTC)), error)
 
-    def again(self) -> Steps:
-        """Connect again, for as long as it takes; what waiting cannot mend is raised."""
+    def again(self, error: ConnectionFailed) -> Steps:
+        """Connect again after `error`, for as long as it takes; what waiting cannot mend is raised."""
         history = self.history
         yield Call(self._let_go)
         yield from self.herald.tell()

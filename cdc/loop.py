@@ -122,7 +122,7 @@ class Loop:
         """The connection was lost. What is there need not wait until there is another."""
         yield Call(self.link.lost, (error,))
         yield from self.lanes.hurry()
-        yield from self.link.again()
+        yield from self.link.again(error)
 
     def _stop(self, wake: Callable[[], None]) -> None:
         self.link.is_stopping = True
