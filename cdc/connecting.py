@@ -95,10 +95,17 @@ class Connecting:
         """What the consumer does at the moment."""
         return self.herald.status
 
+    def lost(self, error: ConnectionFailed) -> None:
+        """The connection was lost: say so, and why."""
+        if self.session is not None:
+            error.failure = self.session.why_lost(error.failure)
+        log.warning("connection.lost", kind=error.failure.value, reason=str(error))
+        self.set_status(Status.CONNECTING, self.history.lost(error, datetime.now(UTC)), error)
+
     def again(self, error: ConnectionFailed) -> Steps:
-        """The connection was lost: connect again, for as long as it takes; what waiting cannot mend is raised."""
+        """Connect again after `error`, for as long as it takes; what waiting cannot mend is raised."""
         history = self.history
-        yield Call(self._lost, (error,))
+        yield Call(self._let_go)
         yield from self.herald.tell()
         while not self.is_stopping:
             yield from self._pause(self._backoff.wait(history.attempts + 1, random.random()))
@@ -130,12 +137,8 @@ class Connecting:
     def _still_published(self, admission: Admission) -> None:
         admission.check_published(self._dispatcher.subscriptions)
 
-    def _lost(self, error: ConnectionFailed) -> None:
+    def _let_go(self) -> None:
         session = self.session
-        if session is not None:
-            error.failure = session.why_lost(error.failure)
-        log.warning("connection.lost", kind=error.failure.value, reason=str(error))
-        self.set_status(Status.CONNECTING, self.history.lost(error, datetime.now(UTC)), error)
         self._stop_ticker()
         if session is not None:
             if session.stream is not None and self._progress.dirty:

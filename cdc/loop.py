@@ -127,7 +127,7 @@ class Loop:
 
     def _again(self, error: ConnectionFailed) -> Steps:
         """The connection was lost. What is there need not wait until there is another."""
-        self.link.set_status(Status.CONNECTING)
+        yield Call(self.link.lost, (error,))
         yield from self.lanes.hurry()
         yield from self.link.again(error)
 

@@ -132,6 +132,7 @@ def test_a_lost_connection_neither_splits_nor_repeats(kind: str, tables: psycopg
                 for row in range(200):
                     tables.execute("INSERT INTO wells (id) VALUES (%s)", (1000 * number + row,))
                     tables.execute("INSERT INTO projects VALUES (%s)", (1000 * number + row,))
+            until(lambda: running.consumer.health().status in (cdc.Status.CATCHING_UP, cdc.Status.LIVE))
             before = running.consumer.health().reconnects
             running.consumer._loop.link.session.abort()
             until(lambda before=before: running.consumer.health().reconnects > before)  # type: ignore[misc]
