@@ -195,7 +195,7 @@ def test_a_server_without_a_connection_to_spare_is_not_silent_at_once(database: 
         db.execute("DROP ROLE single")
 
 
-def test_the_network_is_watched_unless_the_dsn_says_otherwise(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+def test_the_network_is_watched_unless_the_dsn_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     given = psycopg.conninfo.conninfo_to_dict(connection_string("host=db keepalives_idle=5"))
     assert (given["keepalives_idle"], given["tcp_user_timeout"], given["connect_timeout"]) == ("5", "30000", "10")
     assert "tcp_user_timeout" not in connection_string("service=wells")
