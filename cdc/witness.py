@@ -8,6 +8,7 @@ gone, or waits for the next question, the answer is lost; when nobody can be ask
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -76,7 +77,7 @@ class Witness:
         host, address, port = pgconn.host.decode(), pgconn.hostaddr.decode(), pgconn.port.decode()
         dsn = connection_string(self._dsn, host=host or None, hostaddr=address or None, port=port)
         try:
-            with connect(dsn, lambda _: self._question(_lost)) as connection:
+            with closing(connect(dsn, lambda _: self._question(_lost))) as connection:
                 return _is_at_work(connection, pgconn.backend_pid)
         except CdcError as error:
             # It answers, but has no connection to spare, or not for this role.

@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -185,15 +186,16 @@ def test_a_server_without_a_connection_to_spare_is_not_silent_at_once(database: 
     db.execute("CREATE ROLE single LOGIN CONNECTION LIMIT 1 PASSWORD 'wells'")
     try:
         dsn = make_conninfo(database, user="single", password="wells", connect_timeout=1)
-        with connect(dsn, Witness(dsn, lambda: False).of_ordinary) as connection:
+        with closing(connect(dsn, Witness(dsn, lambda: False).of_ordinary)) as connection:
             assert connection.execute("SELECT 1 FROM pg_sleep(2.5)").fetchone() == (1,)
             with pytest.raises(cdc.ConnectionFailed, match=SILENT):
                 connection.execute("SELECT 1 FROM pg_sleep(30)")
     finally:
+        db.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'single'")
         db.execute("DROP ROLE single")
 
 
-def test_the_network_is_watched_unless_the_dsn_says_otherwise(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+def test_the_network_is_watched_unless_the_dsn_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     given = psycopg.conninfo.conninfo_to_dict(connection_string("host=db keepalives_idle=5"))
     assert (given["keepalives_idle"], given["tcp_user_timeout"], given["connect_timeout"]) == ("5", "30000", "10")
     assert "tcp_user_timeout" not in connection_string("service=wells")
