@@ -151,7 +151,8 @@ class AsyncConsumer(Subscribing):
         except BaseException as failure:
             if error is None:
                 raise
-            log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
+            if not self._is_own:  # Else `_say_failure` has said so.
+                log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
 
     @property
     def _is_inside(self) -> bool:
@@ -210,4 +211,4 @@ def _say_failure(task: asyncio.Task[None]) -> None:
     """Log a failure when it happens; `stop` raises it."""
     failure = None if task.cancelled() else task.exception()
     if failure is not None:
-        log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
+        log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure) or type(failure).__name__)

@@ -88,7 +88,7 @@ class DatabaseBookmarks:
         try:
             rows = connection.execute(_LOAD, (slot,)).fetchall()
         except (errors.UndefinedTable, errors.InvalidSchemaName, errors.InsufficientPrivilege) as error:
-            raise ConfigurationError(f"the table cdc.snapshots cannot be used ({error}): {_REMEDY}") from error
+            raise ConfigurationError(f"the table cdc.snapshots cannot be used ({_said(error)}): {_REMEDY}") from error
         return {name: _bookmark(fields) for name, fields in rows}
 
     def save(
@@ -106,7 +106,7 @@ class DatabaseBookmarks:
             if gone:
                 connection.execute(_FORGET, (slot, list(gone)))
         except (errors.UndefinedTable, errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
-            raise ConfigurationError(f"the table cdc.snapshots cannot be used ({error}): {_REMEDY}") from error
+            raise ConfigurationError(f"the table cdc.snapshots cannot be used ({_said(error)}): {_REMEDY}") from error
 
 
 class FileBookmarks:
@@ -158,3 +158,8 @@ def open_bookmarks(state: State | None) -> Bookmarks | None:
 def _bookmark(fields: dict[str, Any]) -> Bookmark:
     after, again = fields.pop("after"), fields.pop("again")
     return Bookmark(**fields, after=None if after is None else tuple(after), again=tuple(tuple(key) for key in again))
+
+
+def _said(error: psycopg.Error) -> str:
+    """What the server said, without the statement that it quotes."""
+    return error.diag.message_primary or str(error)

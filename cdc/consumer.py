@@ -35,6 +35,7 @@ class Consumer(Subscribing):
     _thread: threading.Thread | None = None
     _ident: int | None = None
     _failure: BaseException | None = None
+    _told: BaseException | None = None
 
     def subscribe(self, table: str | Sequence[str], handler: Handler, **options: Unpack[Options]) -> Subscription:
         """Let `handler` have the changes of a table, or of several, from the next transaction on.
@@ -185,7 +186,8 @@ class Consumer(Subscribing):
         except BaseException as failure:
             if error is None:
                 raise
-            log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
+            if failure is not self._told:
+                log.error("consumer.failed", kind=kind_of(failure).value, reason=str(failure))
 
     def _begin(self) -> None:
         """Start, for an iteration, unless it runs or has ended."""
@@ -206,7 +208,8 @@ class Consumer(Subscribing):
             self._work()
         except BaseException as error:
             self._failure = error
-            log.error("consumer.failed", kind=kind_of(error).value, reason=str(error))
+            self._told = error
+            log.error("consumer.failed", kind=kind_of(error).value, reason=str(error) or type(error).__name__)
 
     def _work(self) -> None:
         waiter = BlockingWaiter()

@@ -313,12 +313,19 @@ class Consuming:
 
     def _snapshot_of(self, subscription: Subscription) -> SnapshotProgress:
         self._check_process()
+        if not isinstance(subscription, Subscription):
+            raise ConfigurationError(
+                f"wait_for_snapshot takes a Subscription, as subscribe() returns it, not {subscription!r}; those of "
+                "decorated functions are in consumer.subscriptions"
+            )
         if subscription.snapshot is None:
             raise ConfigurationError(f"{subscription} reads no snapshot: subscribe with snapshot=True")
         return subscription.snapshot
 
     def _not_complete(self, subscription: Subscription, timeout: float) -> TimeoutError:
-        return TimeoutError(f"the snapshot was not complete within {timeout} s: {subscription.snapshot!r}")
+        told = f"the snapshot was not complete within {timeout} s: {subscription.snapshot!r}"
+        is_off = self.health().status is Status.OFFLINE
+        return TimeoutError(told + ("; the consumer is not started: call start() or run()" if is_off else ""))
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

@@ -281,7 +281,7 @@ class Loop:
             self._delivery.fresh.add(relation.oid)
 
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
-        log.warning("gap", kind=gap.kind, reason=gap.reason, last=str(gap.last))
+        log.warning("gap", kind=gap.kind.value, reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
         self._house.unseen |= yield Call(session.invisible)
         yield from self._activate(session)

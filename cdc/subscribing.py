@@ -64,6 +64,9 @@ class Subscribing(Consuming):
         Raises SubscriptionError when the consumer streams already and had no such handler when it began.
         """
 
+        if prefixes and callable(prefixes[0]):
+            raise ConfigurationError('write @consumer.on_message("outbox"): the prefix has to be named')
+
         def register(handler: _H) -> _H:
             self._check_coroutine(handler)
             self._add(self._listener(prefixes, handler, options))
@@ -106,6 +109,8 @@ class Subscribing(Consuming):
             raise SubscriptionError(f"the filter is text such as 'status=eq.released', not {filter!r}")
         if not isinstance(label, str | None) or label == "":
             raise ConfigurationError(f"the name of a subscription is text, not {label!r}")
+        if not isinstance(options.get("accept_undecided", False), bool):
+            raise ConfigurationError(f"accept_undecided is True or False, not {options['accept_undecided']!r}")
         if subject is None and self._require_subject:
             raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
         made: dict[str, Any] = {
@@ -149,7 +154,7 @@ class Subscribing(Consuming):
     def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
         if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
             raise ConfigurationError(f"cache of {table}: ttl is above 0 seconds and maxsize at least 1")
-        if by is not None and not by:
+        if by is not None and (not by or not isinstance(by, str | list | tuple)):
             raise ConfigurationError(f"cache of {table}: by is a column or several; leave it out for the whole table")
         cache = Cache(table, self._loader, ttl, maxsize, columns_of(by), patience)
         schema, name = table_name(table)

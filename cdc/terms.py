@@ -97,6 +97,8 @@ class Terms:
         unknown = options.keys() - OPTIONS
         if unknown:
             raise TypeError(f"there is no option {', '.join(sorted(unknown))}; there are {', '.join(sorted(OPTIONS))}")
+        if options.get("linger") is not None and options.get("batch") is None:
+            raise ConfigurationError("linger is for lists: say how long they may be with batch=")
         return cls(**{name: value for name, value in options.items() if name not in _CHOICES})
 
 

@@ -191,7 +191,11 @@ def drop(
         if found and not yes:
             for each in found:
                 click.echo(_line(each))
-            if not click.confirm(f"Forget {len(found)} parked events for ever?"):
+            try:
+                is_wanted = click.confirm(f"Forget {len(found)} parked events for ever?")
+            except click.Abort:
+                raise CdcError("nothing was dropped: --yes goes without the question") from None
+            if not is_wanted:
                 raise CdcError("nothing was dropped")
         for each in found:
             place.do({"do": "remove", "id": each.id})
