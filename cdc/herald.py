@@ -9,7 +9,6 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import isawaitable
 
@@ -42,9 +41,6 @@ class Herald:
     def change(self, status: Status, failure: Failure | None = None, error: BaseException | None = None) -> None:
         """The consumer does something else from now on, because of a failure if there is one."""
         if status is self.status:
-            if error is not None and self._changes and self._changes[-1].error is None:
-                # It was known before why.
-                self._changes[-1] = replace(self._changes[-1], failure=failure, error=error)
             return
         now = datetime.now(UTC)
         self._changes.append(StatusChange(status, self.status, now, failure, error))

@@ -88,6 +88,9 @@ class ReplayConnecting(Connecting):
                 self._dispatcher.define(relation, session.admission.view)
         return stream
 
+    def lost(self, error: ConnectionFailed) -> None:
+        """See `Connecting.lost`. Nobody can be asked why, and the last one is no loss: `again` tells of the others."""
+
     def again(self, error: ConnectionFailed) -> Steps:
         """A recorded conversation is over. There is nothing to wait for before the next one."""
         if self.session is not None:

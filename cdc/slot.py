@@ -235,9 +235,9 @@ class Opening:
     def _error(self, name: str, gap: Gap) -> GapError:
         way_out = f"run `cdc drop --slot {name}`" if self.state is None else self.state.way_out(name)
         return GapError(
-            f"changes may be missing before slot {name!r} can go on: {gap.reason}. Start "
-            "with on_gap='deliver' once, and read your tables again when the Gap arrives, not before: the stream goes on "
-            f"there. Or {way_out}, start anew, and read them then",
+            f"changes may be missing before slot {name!r} can go on: {gap.reason}. Start with on_gap='deliver' once, "
+            "and read your tables again when the Gap arrives, not before: the stream goes on there. "
+            f"Or {way_out}, start anew, and read them then",
             gap,
         )
 
