@@ -236,8 +236,8 @@ class Opening:
         way_out = f"run `cdc drop --slot {name}`" if self.state is None else self.state.way_out(name)
         return GapError(
             f"changes may be missing before slot {name!r} can go on: {gap.reason}. Start "
-            "with on_gap='deliver' once, and read your tables again when the Gap arrives, not before: the stream goes on "
-            f"there. Or {way_out}, start anew, and read them then",
+            "with on_gap='deliver' once, and read your tables again when the Gap arrives, not before: the stream goes "
+            f"on there. Or {way_out}, start anew, and read them then",
             gap,
         )
 
