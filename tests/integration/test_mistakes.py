@@ -9,7 +9,6 @@ import psycopg
 import pytest
 
 import cdc
-from tests.harness import Running
 
 
 def consumer(database: str) -> cdc.Consumer:
@@ -52,17 +51,13 @@ def test_waiting_for_a_snapshot_before_the_start_says_so(database: str) -> None:
         it.wait_for_snapshot(subscription, timeout=0.05)
 
 
-def test_a_failure_is_logged_once(
-    kind: str, database: str, db: psycopg.Connection, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failure_is_logged_once(database: str, db: psycopg.Connection, caplog: pytest.LogCaptureFixture) -> None:
     def fails(event: Any) -> None:
         raise RuntimeError("no")
 
-    with (
-        caplog.at_level(logging.ERROR, logger="cdc"),
-        pytest.raises(cdc.HandlerError),
-        Running(kind, database, lambda it: it.on("wells", fails)) as it,
-    ):
+    with caplog.at_level(logging.ERROR, logger="cdc"), pytest.raises(cdc.HandlerError), consumer(database) as it:
+        it.subscribe("wells", fails)
+        it.start()
         db.execute("INSERT INTO wells VALUES (1)")
-        it.caught_up(db)
+        it.wait_for(cdc.current_lsn(db))
     assert sum("consumer.failed" in each.getMessage() for each in caplog.records) == 1
