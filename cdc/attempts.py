@@ -42,11 +42,13 @@ class Attempts:
     Args:
         lot: where events are parked.
         is_stopping: whether somebody asked the consumer to end.
+        is_kept: whether the slot outlives the consumer, so that what was not acknowledged comes again.
     """
 
-    def __init__(self, lot: Lot, is_stopping: Callable[[], bool]) -> None:
+    def __init__(self, lot: Lot, is_stopping: Callable[[], bool], is_kept: bool = True) -> None:
         self._lot = lot
         self._is_stopping = is_stopping
+        self._is_kept = is_kept
 
     def failed(self, subscription: Subscription, event: Any, error: BaseException) -> Steps:
         """A handler raised: try again, then do what the terms say. The event counts as finished behind these steps.
@@ -67,7 +69,7 @@ class Attempts:
             error = failure
         subscription._trouble = None
         if terms.on_error == "stop":
-            raise _handler_error(subscription, event, error) from error
+            raise _handler_error(subscription, event, error, self._is_kept) from error
         for each in events_of(event):
             yield Call(self._lot.park, (subscription, each, error, tries))
 
@@ -182,13 +184,18 @@ def is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _handler_error(subscription: Subscription, event: Any, error: BaseException) -> HandlerError:
+def _handler_error(subscription: Subscription, event: Any, error: BaseException, is_kept: bool) -> HandlerError:
     tries = subscription.terms.retries + 1
     name, what = name_of(subscription), type(error).__name__ + (f" at the last of {tries} attempts" * (tries > 1))
     if isinstance(event, Gap | SchemaChange | Prepared):
         return HandlerError(
             f"handler {name} raised {what}: {error}; {event!r} is not told again: see to what it means to your data "
             "before you go on"
+        )
+    if not is_kept:
+        return HandlerError(
+            f"handler {name} raised {what}: {error}; {described(event)} does not come again, as its temporary slot "
+            "goes with the consumer: name a slot to have it again"
         )
     return HandlerError(
         f"handler {name} raised {what}: {error}; {described(event)} is not acknowledged and comes again"

@@ -270,6 +270,11 @@ class Consuming:
                 # Another thread subscribed while the slot was made.
                 session.admission.check(subscription, cache)
             self._admit(subscription, cache)
+        try:
+            self._loop.snapshots.look(session)
+        except CdcError:
+            self._close()
+            raise
 
     def _close(self) -> None:
         """Give back every connection; for a consumer whose loop is over or never ran. It cannot be used again."""

@@ -76,7 +76,7 @@ class Loop:
         self._dispatcher = dispatcher
         self.lot = Lot(lambda: self.link.session, target.park_file, target.decoders)
         self.watch = Watch(lambda: dispatcher.readers)
-        self._attempts = Attempts(self.lot, lambda: self.link.is_stopping or self.lanes.is_ending)
+        self._attempts = Attempts(self.lot, self._is_ending, target.slot is not None)
         self._delivery = Delivery(dispatcher, self.progress, target.on_gap, self._attempts, wake)
         self.lanes = self._delivery.lanes
         self.lanes.stop = lambda: self._stop(wake)
@@ -131,11 +131,12 @@ class Loop:
         yield from self.lanes.hurry()
         yield from self.link.again(error)
 
+    def _is_ending(self) -> bool:
+        return self.link.is_stopping or self.lanes.is_ending
+
     def _stop(self, wake: Callable[[], None]) -> None:
         self.link.is_stopping = True
         wake()
-
-    # Streaming.
 
     def _stream(self) -> Steps:
         session = self.link.session

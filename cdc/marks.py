@@ -44,15 +44,17 @@ class Marks:
 
     def load(self, session: Session, subscriptions: Sequence[Subscription]) -> None:
         """Find the bookmarks of a former process. Raises ConfigurationError when they are needed and cannot be had."""
-        self.is_loaded = True
         if self._store is None or not session.remembers:
+            self.is_loaded = True
             return
         try:
             marks = self._store.load(session.control, session.slot.name)
         except ConfigurationError:
             if any(each._in_parts for each in subscriptions):
                 raise
+            self.is_loaded = True
             return
+        self.is_loaded = True
         names = {each.name for each in subscriptions if not each.first}
         self._found = {name: mark for name, mark in marks.items() if name in names}
         if marks.keys() - names:

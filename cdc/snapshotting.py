@@ -117,14 +117,18 @@ class Snapshotting:
         """Whether it is a subscription of this room's own."""
         return any(reading.noter is subscription for reading in self._readings)
 
+    def look(self, session: Session) -> None:
+        """Find the bookmarks. Raises ConfigurationError when they are needed and cannot be had."""
+        if not self._marks.is_loaded:
+            self._marks.load(session, self._dispatcher.subscriptions)
+
     def begin(self, session: Session) -> Steps:
-        """A stream has started: what was read for another one is of no use; at first, find the bookmarks."""
+        """A stream has started: what was read for another one is of no use."""
         for reading in self._readings:
             if reading.future is not None:
                 self._reader.cancel()
             reading.drop_chunk()
-        if not self._marks.is_loaded:
-            yield Call(self._marks.load, (session, self._dispatcher.subscriptions))
+        yield Call(self.look, (session,))
         for subscription in self._marks.outlived(session.saved.epoch):
             self._restart(subscription, session)
 

@@ -37,6 +37,11 @@ class TableChange(Placed):
         """Name of the table."""
         return self._relation.table
 
+    @property
+    def key(self) -> Any:
+        """The key of the row that it is about; None where it is about no single row."""
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """The change as six keys: schema, table, commit_timestamp, eventType, new, old.
 

@@ -313,3 +313,15 @@ def test_a_queue_makes_no_attempt_when_another_handler_has_ended_the_consumer(
         with pytest.raises(cdc.HandlerError, match="it ends"):
             running.do(running.consumer.stop)
     assert len(tried) == 1
+
+
+def test_what_a_temporary_slot_had_is_not_said_to_come_again(kind: str, database: str, db: psycopg.Connection) -> None:
+    def refuse(event: Any) -> None:
+        raise ValueError("no room")
+
+    with (
+        pytest.raises(cdc.HandlerError, match="does not come again, as its temporary slot goes"),
+        Running(kind, database, lambda it: it.on("wells", refuse), slot=None) as running,
+    ):
+        db.execute("INSERT INTO wells VALUES (1)")
+        until(lambda: running.consumer.health().status is cdc.Status.STOPPED)

@@ -434,3 +434,15 @@ def test_a_locked_table_is_waited_for(kind: str, database: str, db: psycopg.Conn
         locker.rollback()
         complete(running, subscription)
     assert kept.table() == table(db)
+
+
+def test_a_database_of_before_lacks_the_table_of_snapshots(kind: str, database: str, db: psycopg.Connection) -> None:
+    """What is wrong is raised where the consumer is opened, and the next one works once it is mended."""
+    db.execute("ALTER TABLE cdc.snapshots RENAME TO away")
+    prepare = lambda it: it.on("wells", it.events.append, snapshot=True)  # noqa: E731
+    with pytest.raises(cdc.ConfigurationError, match="cdc.snapshots"), Running(kind, database, prepare):
+        pytest.fail("it was opened")
+    db.execute("ALTER TABLE cdc.away RENAME TO snapshots")
+    db.execute("INSERT INTO wells VALUES (1)")
+    with Running(kind, database, prepare) as running:
+        until(lambda: [event.key for event in running.events][:1] == [1])
