@@ -18,7 +18,7 @@ from typing import Any
 from cdc.collector import events_of
 from cdc.committed_transaction import CommittedTransaction
 from cdc.errors import ConfigurationError, HandlerError
-from cdc.events import Gap, Prepared, SchemaChange
+from cdc.events import Gap, GapKind, SchemaChange
 from cdc.log import log
 from cdc.lot import Lot
 from cdc.parked import Parked
@@ -187,7 +187,7 @@ def is_cancelled() -> bool:
 def _handler_error(subscription: Subscription, event: Any, error: BaseException, is_kept: bool) -> HandlerError:
     tries = subscription.terms.retries + 1
     name, what = name_of(subscription), type(error).__name__ + (f" at the last of {tries} attempts" * (tries > 1))
-    if isinstance(event, Gap | SchemaChange | Prepared):
+    if isinstance(event, SchemaChange) or (isinstance(event, Gap) and event.kind is GapKind.TABLE_REPLACED):
         return HandlerError(
             f"handler {name} raised {what}: {error}; {event!r} is not told again: see to what it means to your data "
             "before you go on"

@@ -93,6 +93,7 @@ def test_a_table_without_key_has_key_none(kind: str, database: str, db: psycopg.
 def test_truncate(kind: str, database: str, db: psycopg.Connection) -> None:
     (event,) = received(kind, database, db, "TRUNCATE wells RESTART IDENTITY CASCADE")
     assert isinstance(event, cdc.Truncate)
+    assert event.key is None
     assert (event.cascade, event.restart_identity, event.table) == (True, True, "wells")
     rows = {1: "row"}
     event.apply(rows)
