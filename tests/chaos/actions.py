@@ -157,11 +157,11 @@ def _await_told(round: Round) -> None:
 
 
 def _go_on(round: Round, injection: Injection) -> None:
-    """What the operator does when the consumer has ended; to 17 it cannot go on with the slot."""
+    """What the operator does when the consumer has ended: he starts it, with another slot or the one that it had."""
     if round.keeper.watch():
         return
     round.keeper.tell(round.keeper.ended[-1])
-    if round.ground.server.version < 180000 or injection.variant < 2:
+    if round.plan.options["on_gap"] != "resync" and (round.ground.server.version < 180000 or injection.variant < 2):
         command = [sys.executable, "-m", "cdc", "drop", "--slot", "chaos"]
         subprocess.run(command, env=os.environ | {"CDC_DSN": round.dsn}, check=True, capture_output=True, timeout=60)
     round.keeper.revive()

@@ -62,12 +62,14 @@ class Arrivals:
         explained: those of them that may.
         disordered: changes that came behind a later one.
         parked: positions of changes that are kept aside.
+        kept: what a list has that is kept by everything that came: for each table the values by key.
         wrong: what else is not as it should be, in words.
     """
 
     def __init__(self, lines: Iterable[dict[str, Any]], parked: Collection[str] = ()) -> None:
         self.parked = frozenset(parked)
         self.transactions: dict[_Place, Arrived] = {}
+        self.kept: dict[str, dict[Any, str]] = {table: {} for table in TABLES}
         self.holes: list[Hole] = []
         self.repeated = self.explained = self.disordered = 0
         self.wrong: list[str] = []
@@ -85,13 +87,8 @@ class Arrivals:
         """What the changes add up to: for each table the values by key."""
         rows: dict[str, dict[Any, str]] = {table: {} for table in TABLES}
         for arrived in self.transactions.values():
-            for table, operation, key, old_key, value in arrived.changes:
-                if operation == "TRUNCATE":
-                    rows[table].clear()
-                    continue
-                rows[table].pop(old_key, None)
-                if value is not None:
-                    rows[table][key] = value
+            for content in arrived.changes:
+                _apply(content, rows)
         return rows
 
     def _take(self, line: dict[str, Any]) -> None:
@@ -105,6 +102,11 @@ class Arrivals:
             self._may_repeat = True
         elif "gap" in line or "operator" in line:
             self._told(line)
+            if line.get("resync"):  # Every table is told at this place, before the first row that is read anew.
+                self.kept = {table: {} for table in TABLES}
+        elif "read" in line:
+            self._link(line | {"position": line["read"]})
+            self.kept[line["table"]][line["key"]] = line["value"]
         elif "position" in line:
             self._change(line)
 
@@ -118,6 +120,7 @@ class Arrivals:
     def _change(self, line: dict[str, Any]) -> None:
         content = change(*(line.get(name) for name in ("table", "operation", "key", "old_key", "value")))
         self._link(line)
+        _apply(content, self.kept)
         position = cdc.Position.parse(line["position"])
         if line["position"] in self._seen:
             self._again(line["position"], position, content)
@@ -156,6 +159,16 @@ class Arrivals:
             self.wrong.append(f"{position} is of transaction {line['xid']}, others of that commit of {arrived.xid}")
         arrived.changes.append(content)
         arrived.ordinals.append(position.ordinal)
+
+
+def _apply(content: Change, rows: dict[str, dict[Any, str]]) -> None:
+    table, operation, key, old_key, value = content
+    if operation == "TRUNCATE":
+        rows[table].clear()
+        return
+    rows[table].pop(old_key, None)
+    if value is not None:
+        rows[table][key] = value
 
 
 def _follows(earlier: cdc.Position, later: cdc.Position) -> bool:

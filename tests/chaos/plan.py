@@ -65,6 +65,8 @@ _MENDED = (
 
 _UNPUBLISHED = "ConfigurationError|SubscriptionError"
 
+_RESYNC = {"on_gap": "resync", "binary": False}
+
 _TERMS: tuple[Mapping[str, Any], ...] = (
     {},
     {},
@@ -104,6 +106,14 @@ FAULTS = {
     "swap-publication": Fault(
         "the publication is dropped, and made again at once", ("swap-publication",), ends=_UNPUBLISHED,
         gap=True, most=1, options={"on_gap": "deliver"},
+    ),
+    "resync-slot": Fault(
+        "the slot is dropped, and the tables are read anew", ("drop-slot",), gap=True, most=1,
+        options=_RESYNC, terms={},
+    ),
+    "resync-publication": Fault(
+        "the publication is made again, and the tables are read anew", ("swap-publication",), ends=_UNPUBLISHED,
+        gap=True, most=1, options=_RESYNC, terms={},
     ),
     "mixed": Fault("several of those that lose nothing", _MENDED, ends="ConnectionFailed", most=4),
 }  # fmt: skip

@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -133,6 +133,8 @@ class Round:
         writer.finish()
         last = f'"{writer.last_word(self.dsn)}"'
         self.wait(lambda: self._runs() and self.keeper.has(last), "the last change")
+        if self._reads_anew:
+            self.wait(self._is_read_anew, "the rows that are read anew")
         self.keeper.stop()
 
     def _runs(self) -> bool:
@@ -175,13 +177,24 @@ class Round:
             verdict.wrong.append(f"told of a gap: {arrivals.holes[0].reason}")
         if bool(parked) is not (self.plan.fault == "parked-handler"):
             verdict.wrong.append(f"{len(parked)} events are parked")
-        if not arrivals.holes and not parked:
-            self._compare_rows(arrivals, verdict)
+        if self._reads_anew:
+            self._compare_rows(arrivals.kept, verdict)
+        elif not arrivals.holes and not parked:
+            self._compare_rows(arrivals.rows(), verdict)
         return verdict
 
-    def _compare_rows(self, arrivals: Arrivals, verdict: Verdict) -> None:
+    @property
+    def _reads_anew(self) -> bool:
+        """Whether the consumer reads the tables behind a gap, so that a list of their rows has to be right again."""
+        return self.plan.options.get("on_gap") == "resync"
+
+    def _is_read_anew(self) -> bool:
+        verdict = Verdict()
+        self._compare_rows(Arrivals(self.keeper.read()).kept, verdict)
+        return self._runs() and not verdict.wrong
+
+    def _compare_rows(self, rows: Mapping[str, Mapping[Any, str]], verdict: Verdict) -> None:
         """What the changes add up to, beside the tables themselves."""
-        rows = arrivals.rows()
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             for table, columns in TABLES.items():
                 select = f"SELECT jsonb_build_array({', '.join(columns)}), value FROM {table}"

@@ -58,7 +58,11 @@ class Sink:
 def described(event: Any) -> dict[str, Any]:
     """An event as the fields of a line."""
     if isinstance(event, cdc.Gap):
-        return {"gap": event.reason, "last": _text(event.last), "previous": _text(event.previous)}
+        told = {"gap": event.reason, "last": _text(event.last), "previous": _text(event.previous)}
+        return told | ({"resync": True} if event.resync else {})
+    if isinstance(event, cdc.Read):
+        fields = {"read": str(event.position), "previous": _text(event.previous), "table": event.table}
+        return fields | {"key": event.key, "value": event.new["value"]}
     if not isinstance(event, cdc.Change):
         return {"other": type(event).__name__}
     fields: dict[str, Any] = {"table": event.table, "operation": event.event_type, "xid": event.xid}

@@ -65,6 +65,15 @@ def test_all_is_well() -> None:
     assert verdict(START, *all_lines()) == Verdict(changes=6)
 
 
+def test_rows_that_are_read_anew() -> None:
+    """Behind a gap with `resync` a list holds what was read and what came later; reads are linked, too."""
+    read = {"read": "k:0/900:1", "previous": at(1, 1), "table": "wells", "key": 7, "value": "read"}
+    sink = [START, line(1, 1, None), GAP | {"resync": True}, read, line(3, 1, "k:0/900:1")]
+    arrivals = Arrivals(sink)
+    assert (arrivals.kept["wells"], arrivals.wrong) == ({7: "read", 31: "3/1"}, [])
+    assert Arrivals([*sink[:-1], line(3, 1, at(1, 1))]).wrong
+
+
 def test_what_is_lost() -> None:
     found = verdict(START, *relinked(all_lines()[:3] + all_lines()[4:]))
     assert (found.missing, found.is_good) == (1, False)
