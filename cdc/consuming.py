@@ -308,7 +308,7 @@ class Consuming:
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
         health = self.health()
-        reasons = "; ".join(health.reasons) or "a handler may be slow"
+        reasons = "; ".join((*health.reasons, *self._loop.lanes.unfinished)) or "a handler may be slow"
         if health.status is Status.OFFLINE:
             reasons = "not started: call start() or run()"
         return TimeoutError(

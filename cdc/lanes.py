@@ -101,6 +101,12 @@ class Lanes:
         return (*full, *left)
 
     @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Where events are that nobody has finished with yet, in words."""
+        sizes = ((lane.name, len(lane)) for lane in self._progress.lanes)
+        return tuple(f"not finished in {name!r}: {size} events" for name, size in sizes if size)
+
+    @property
     def is_inside(self) -> bool:
         """Whether the caller is a handler of a lane."""
         return any(strand.is_current for strand in self._strands)

@@ -80,7 +80,7 @@ def test_an_event_is_finished_when_the_next_one_is_asked_for(kind: str, database
         first = cdc.current_lsn(db)
         db.execute("INSERT INTO wells VALUES (2)")
         assert loop.next().key == 1
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match="not finished in 'events of wells': [12] events"):
             running.do(running.consumer.wait_for, first, timeout=0.3)
         assert confirmed(db) < first
         assert loop.next().key == 2
