@@ -20,13 +20,19 @@ from cdc.errors import ConfigurationError
 from cdc.parked import Parked
 from cdc.parking import Deed, now, parked_fields
 
-__all__ = ["ParkFile", "default_path"]
+__all__ = ["ParkFile", "default_files", "default_path"]
 
 
 def default_path(slot: str) -> Path:
     """Where the file of a slot is by default: in the folder for a user's programs' state."""
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(state).expanduser() / "wells-cdc" / f"{slot}.parked.jsonl"
+
+
+def default_files(slot: str | None) -> list[Path]:
+    """The files that are there by default; of one slot, or of all."""
+    folder = default_path("any").parent
+    return [path for path in sorted(folder.glob("*.parked.jsonl")) if slot is None or path == default_path(slot)]
 
 
 class ParkFile:

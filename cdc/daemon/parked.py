@@ -18,7 +18,7 @@ import psycopg
 from cdc.connection import connect
 from cdc.errors import CdcError, ConfigurationError
 from cdc.lot import check_request
-from cdc.park_file import ParkFile
+from cdc.park_file import ParkFile, default_files
 from cdc.parked import Parked
 from cdc.parking import Deed, load_parked, now, perform, reason_of
 from cdc.pattern import table_name
@@ -124,6 +124,8 @@ def list_(dsn: str | None, file: Path | None, slot: str | None, table: str | Non
         found = _chosen(place, slot, table)
     finally:
         place.close()
+        for path in default_files(slot) if file is None else ():
+            click.echo(f"More may be in a file, which holds what the table could not: --file {path}", err=True)
     for each in found:
         click.echo(json.dumps(each.to_dict()) if as_json else _line(each))
     if not found and not as_json:

@@ -189,6 +189,22 @@ def test_a_file(kind: str, command: Command, database: str, db: psycopg.Connecti
     assert command("list", *words)[1] == "Nothing is parked.\n"
 
 
+def test_the_list_points_at_the_file_that_stands_in(
+    command: Command, database: str, db: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    path = tmp_path / "wells-cdc" / "ingest.parked.jsonl"
+    db.execute("DROP TABLE cdc.parked")
+    with parking("blocking", database, Picky(1)) as it:
+        db.execute("INSERT INTO wells VALUES (1)")
+        it.caught_up(db)
+    hint = f"--file {path}\n"
+    code, _, errors = command("list")
+    assert code == 2 and hint in errors
+    assert hint not in command("list", "--slot", "other")[2]
+    assert hint not in command("list", "--file", str(path))[2]
+
+
 def test_setup_adds_the_table_to_a_database_of_before(database: str, db: psycopg.Connection, command: Command) -> None:
     db.execute("DROP TABLE cdc.parked; DELETE FROM cdc.made WHERE name = 'cdc.parked'")
     done = subprocess.run([sys.executable, "-m", "cdc", "setup"], capture_output=True, text=True, timeout=60)
