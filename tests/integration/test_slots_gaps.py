@@ -28,7 +28,8 @@ def through(proxy: Proxy, dsn: str) -> str:
 
 def kept(running: Running) -> bool:
     """Whether all that was delivered is saved."""
-    return not running.consumer._loop.progress.dirty
+    progress, saved = running.consumer._loop.progress, running.consumer._loop.link.session.saved
+    return bool(saved.position is not None and saved.position == progress.position(saved.epoch))
 
 
 TROUBLES = {
