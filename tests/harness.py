@@ -71,6 +71,12 @@ class Running:
         assert isinstance(subscription, cdc.Subscription)
         return subscription
 
+    def is_saved(self) -> bool:
+        """Whether the position of everything that handlers have finished with is saved."""
+        progress, session = self.consumer._loop.progress, self.consumer._loop.link.session
+        position = session.saved.position
+        return position is not None and bool(position == progress.position(session.saved.epoch))
+
     def caught_up(self, connection: psycopg.Connection, timeout: float = 20) -> None:
         """Wait until everything that this connection has written was handled."""
         self.do(self.consumer.wait_for, cdc.current_lsn(connection), timeout=timeout)

@@ -71,7 +71,7 @@ def test_what_is_saved_follows_the_users_position(kind: str, database: str, db: 
         db.execute("SELECT pg_copy_logical_replication_slot('ingest', 'behind', false, 'pgoutput')")
         db.execute("INSERT INTO wells VALUES (1), (2), (3)")
         running.caught_up(db)
-        until(lambda: not running.consumer._loop.progress.dirty)
+        until(running.is_saved)
     db.execute(
         "INSERT INTO cdc.slots SELECT 'behind', system_id, timeline, epoch, commit_lsn, 3, flush_lsn FROM cdc.slots"
     )
@@ -156,7 +156,7 @@ def test_changes_that_the_user_does_not_hear_of_are_no_gap(kind: str, database: 
         db.execute("INSERT INTO wells VALUES (2)")
         db.execute("INSERT INTO projects VALUES (1)")
         running.caught_up(db)
-        until(lambda: not running.consumer._loop.progress.dirty)
+        until(lambda: running.consumer._loop.link.session.saved.position == running.events[-1].position)
     (event,) = running.events
     with Running(kind, database, prepare, start_after=event.position) as running:
         running.caught_up(db)

@@ -105,9 +105,7 @@ def test_a_stop_while_the_connection_is_lost_repeats_nothing(kind: str, database
     with Running(kind, database, backoff=cdc.Backoff(first=30, longest=30)) as running:
         db.execute("INSERT INTO wells VALUES (0)")
         running.caught_up(db)
-        until(
-            lambda: running.consumer.health().confirmed_lsn > cdc.Lsn(0) and not running.consumer._loop.progress.dirty
-        )
+        until(lambda: running.consumer.health().confirmed_lsn > cdc.Lsn(0) and running.is_saved())
         db.execute("INSERT INTO wells SELECT n FROM generate_series(1, 100) n")
         running.caught_up(db)
         db.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'ingest'")

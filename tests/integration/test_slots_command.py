@@ -79,7 +79,7 @@ def test_the_slots_of_a_server(
     with Running("blocking", server.dsn) as running:
         db.execute("INSERT INTO wells VALUES (1)")
         running.caught_up(db)
-        until(lambda: not running.consumer._loop.progress.dirty)
+        until(running.is_saved)
         db.execute("SELECT pg_create_logical_replication_slot('stranger', 'test_decoding')")
         code, (ingest, stranger) = shown(capsys, "--interval", "0")
         assert code == 0

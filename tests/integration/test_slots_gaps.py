@@ -26,12 +26,6 @@ def through(proxy: Proxy, dsn: str) -> str:
     return psycopg.conninfo.make_conninfo(dsn, host="127.0.0.1", port=proxy.port)
 
 
-def kept(running: Running) -> bool:
-    """Whether all that was delivered is saved."""
-    progress, saved = running.consumer._loop.progress, running.consumer._loop.link.session.saved
-    return bool(saved.position is not None and saved.position == progress.position(saved.epoch))
-
-
 TROUBLES = {
     GapKind.SLOT_DROPPED: "SELECT pg_drop_replication_slot('ingest')",
     GapKind.SLOT_ADVANCED: "SELECT pg_replication_slot_advance('ingest', pg_current_wal_flush_lsn())",
@@ -236,7 +230,7 @@ def test_another_consumer_that_read_the_slot_meanwhile_is_a_gap(
     with Proxy(server.port) as proxy, Running(kind, through(proxy, database), on_gap="deliver") as running:
         db.execute("INSERT INTO wells VALUES (1)")
         running.caught_up(db)
-        until(lambda: kept(running))
+        until(running.is_saved)
         proxy.refuse()
         proxy.cut()
         until(lambda: running.consumer.health().status is cdc.Status.CONNECTING)
