@@ -6,7 +6,8 @@ at the end there is one line for each version, and the exit code is 0 only if no
 
 The consumers for threads and for asyncio differ in how they wait, not in what they say to a server. So a version tries
 one of them, the next version the other one; `python -m tests.matrix --kinds both` tries both on each. `make test` tries
-both on the default version.
+both on the default version. What fails beside the others on a busy machine is run once more by itself; both outcomes
+are printed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +46,7 @@ ELSEWHERE = {
 
 _COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
 _LAST = re.compile(r"^=*\s*(\d+ \w+(?:, \d+ \w+)*) in \d.*$", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) \S+::.*$", re.MULTILINE)
 _SUMMARY = re.compile(r"^(?:FAILED|ERROR|SKIPPED) .*$", re.MULTILINE)
 
 
@@ -55,7 +58,8 @@ class Run:
         version: the major version of PostgreSQL.
         programs: the folder of its programs.
         share: a number, different for each run of a version.
-        files: the test files.
+        files: the test files, or single tests.
+        alone: whether these are tests that failed beside others, and are run once more by themselves.
         kinds: of which kinds of consumers: "both", "blocking" or "asyncio".
         seconds: how long it took, once it has ended.
         code: its exit code, once it has ended; 0 when all is well.
@@ -64,8 +68,9 @@ class Run:
     version: int
     programs: Path
     share: int
-    files: list[Path]
+    files: Sequence[Path | str]
     kinds: str = "both"
+    alone: bool = False
     seconds: float = 0
     code: int | None = None
     _begun: float = field(default=0, repr=False)
@@ -74,12 +79,19 @@ class Run:
     @property
     def log(self) -> Path:
         """What it prints."""
-        return LOGS / f"{self.version}-{self.share}.log"
+        return LOGS / f"{self.version}-{self.share}{'-alone' * self.alone}.log"
 
     @property
     def temporary(self) -> Path:
         """The folder for the files of its tests."""
         return LOGS / f"tmp-{self.version}-{self.share}"
+
+    def again(self) -> Run | None:
+        """Its failed tests, to be run by themselves; None when none failed, or it ended otherwise than by failures."""
+        failed = [line.split(" ", 1)[1].split(" - ")[0] for line in _FAILED.findall(self.text())]
+        if self.code != 1 or not failed:
+            return None
+        return Run(self.version, self.programs, self.share, failed, alone=True)
 
     def start(self) -> None:
         """Start pytest on this version."""
@@ -181,7 +193,7 @@ def execute(runs: list[Run], jobs: int, seconds: float) -> None:
             run.stop()
 
 
-def report(runs: list[Run]) -> int:
+def report(runs: list[Run], again: list[Run]) -> int:
     """Print what failed or was skipped and a line for each version; return the exit code."""
     for run in runs:
         for line in _SUMMARY.findall(run.text()):
@@ -195,7 +207,11 @@ def report(runs: list[Run]) -> int:
         logs = [str(run.log.relative_to(ROOT)) for run in mine if run.code != 0 and run.log.exists()]
         see = f"   see {', '.join(logs)}" if logs else ""
         print(f"{version:<12}{found['passed']:>8}{failed:>8}{found['skipped']:>9}{seconds:>9.0f}{see}")
-    return int(any(run.code != 0 for run in runs))
+    mended = {(run.version, run.share) for run in again if run.code == 0}
+    for run in again:
+        outcome = "passed" if run.code == 0 else "failed again"
+        print(f"PostgreSQL {run.version}, by themselves {outcome}: {', '.join(map(str, run.files))}")
+    return int(any(run.code != 0 and (run.version, run.share) not in mended for run in runs))
 
 
 def measure(runs: list[Run], jobs: int, seconds: float) -> int:
@@ -208,9 +224,11 @@ def measure(runs: list[Run], jobs: int, seconds: float) -> int:
     begun = time.monotonic()
     try:
         execute(runs, jobs, seconds)
+        again = [run for run in (each.again() for each in runs) if run is not None]
+        execute(again, 1, seconds)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    code = report(runs)
+    code = report(runs, again)
     print(f"\n{time.monotonic() - begun:.0f} s in all")
     return code
 
@@ -222,9 +240,9 @@ def main() -> int:
     parser.add_argument(
         "--kinds", choices=["in turn", "both"], default="in turn", help="kinds of consumers on a version (in turn)"
     )
-    parser.add_argument("--jobs", type=int, default=3, help="how many runs of pytest at a time (3)")
+    parser.add_argument("--jobs", type=int, default=4, help="how many runs of pytest at a time (4)")
     parser.add_argument("--tests", default="test_*.py", metavar="PATTERN", help="the test files (test_*.py)")
-    parser.add_argument("--minutes", type=float, default=30, help="what is not done by then has failed (30)")
+    parser.add_argument("--minutes", type=float, default=35, help="what is not done by then has failed (35)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
