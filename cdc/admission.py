@@ -18,16 +18,14 @@ from cdc.cache import Cache
 from cdc.catalog import load_types, nondeterministic, oid_of, partition_root, primary_key, relation_message
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.family import Family, Member
-from cdc.filters import compile_filter
+from cdc.judge import Judge
 from cdc.log import log
 from cdc.pgoutput import RelationMessage, describe
-from cdc.predicate import UNKNOWN, Predicate, constant, every
+from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
-from cdc.refusals import check_binary, check_hidden, check_identity, no_table, refuse, refuse_children
+from cdc.refusals import check_binary, check_collation, no_table, refuse_children
 from cdc.relation import Relation
-from cdc.rights import load_rights
-from cdc.rls import Decision, Subject, TableRights, decide
 from cdc.snapshot import check_readable
 from cdc.subscription import Subscription
 from cdc.values import TypeInfo, Types
@@ -59,10 +57,9 @@ class Admission:
         self._names = tuple(publications)
         self._types = types or Types()
         self._binary = binary
-        self._rights: dict[tuple[int, str], TableRights | None] = {}
-        self._changed = False
         self._checked: dict[Subscription, Relation] = {}
         self._nondeterministic: dict[int, frozenset[str]] = {}
+        self.judge = Judge(connection, self._types, self._nondeterministic)
         self._caches = caches
         self._tables: dict[tuple[str, str], int] = {}
         self._late: set[Subscription] = set()
@@ -86,7 +83,7 @@ class Admission:
         if cache is not None:
             refuse_children(self._connection, relation.oid, str(relation))
             self._bind_cache(cache, relation)
-        decision = self._check_decidable(subscription, relation)
+        decision = self.judge.check(subscription, relation)
         if decision is not None:
             subscription.denied = decision.denied
             self._checked[subscription] = relation
@@ -120,24 +117,13 @@ class Admission:
                 check_binary(member, None)
             if sent is not None:
                 check_operations(member, sent, self._names, for_cache=False)
-            self._check_decidable(member, relation)
+            self.judge.check(member, relation)
         except SubscriptionError as error:
             if member.subject is None:
                 raise
             member.refused = str(error)
         member._sent = sent
         member._attached = attached_since(self._connection, self._names, relation.oid)
-
-    def _check_decidable(self, subscription: Subscription, relation: Relation) -> Decision | None:
-        """Raise SubscriptionError when changes of this relation could not be judged for it."""
-        if subscription.subject is not None:
-            self._load_rights(relation.oid, subscription.subject.role)
-        predicate, decision = self._judge(subscription, relation)
-        if decision is not None and decision.unsupported:
-            refuse(relation, decision)
-        if predicate is not None and not subscription.accept_undecided:
-            check_identity(subscription, relation, predicate)
-        return decision
 
     def relation(self, message: RelationMessage, roles: Iterable[str]) -> Relation:
         """The relation of a Relation message, with types, key and rights from the catalog."""
@@ -147,7 +133,7 @@ class Admission:
             self._tables[message.schema, message.table] = oid
         for role in roles:
             with suppress(SubscriptionError):
-                self._load_rights(message.oid, role)
+                self.judge.load(message.oid, role)
         return self._describe(message)
 
     def asked(self, relation: Relation) -> tuple[int | None, tuple[TypeInfo, ...], frozenset[str]]:
@@ -193,7 +179,7 @@ class Admission:
         if cache is not None:
             self._bind_cache(cache, relation)
         replaced = subscription._oid != relation.oid and self._tables.get((relation.schema, relation.table))
-        predicate, decision = self._judge(subscription, relation)
+        predicate, decision = self.judge.judge(subscription, relation)
         if decision is None:
             return View(subscription, relation, predicate, replaced=replaced == relation.oid)
         subscription.denied = decision.denied
@@ -214,14 +200,6 @@ class Admission:
         self._late.discard(subscription)
         self._silent.discard(subscription)
         self._checked.pop(subscription, None)
-
-    def refresh_rights(self) -> bool:
-        """Read all rights again; True when any of them changed."""
-        for oid, role in list(self._rights):
-            with suppress(SubscriptionError):
-                self._load_rights(oid, role)
-        changed, self._changed = self._changed, False
-        return changed
 
     def check_published(self, subscriptions: Iterable[Subscription]) -> None:
         """Raise SubscriptionError when less is sent of the table of one of these than when it was checked.
@@ -289,54 +267,6 @@ class Admission:
         keys = primary_key(self._connection, message.oid) if message.replica_identity == "f" else []
         return describe(message, self._types, keys)
 
-    def _load_rights(self, oid: int, role: str) -> None:
-        """Remember the rights of a role on a table.
-
-        Raises SubscriptionError when role or table are gone; None is remembered then, which denies. When the server
-        cannot say, as while the table is locked, what was known before stays.
-        """
-        try:
-            self._keep_rights(oid, role, load_rights(self._connection, oid, role))
-        except SubscriptionError:
-            self._keep_rights(oid, role, None)
-            raise
-
-    def _keep_rights(self, oid: int, role: str, rights: TableRights | None) -> None:
-        """Views that exist already are bound to what was known before.
-
-        Nobody sees a state in between: another thread may judge with these rights at this moment.
-        """
-        self._changed = self._changed or self._rights.get((oid, role)) != rights
-        self._rights[oid, role] = rights
-
-    def _judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
-        """Filter and policies as one predicate (None sees everything), and the decision of the policies."""
-        predicates = []
-        if subscription.filter is not None:
-            predicate = compile_filter(subscription.filter, relation, self._types)
-            self._check_collation(relation, [relation.columns[index].name for index in predicate.columns])
-            predicates.append(predicate)
-        if subscription.subject is None:
-            return (predicates[0] if predicates else None), None
-        decision = self._decide(relation, subscription.subject)
-        if decision.granted:
-            check_hidden(relation, predicates, decision)
-        if not decision.exempt or decision.denied is not None:
-            predicates.append(decision.predicate)
-        return (every(predicates) if predicates else None), decision
-
-    def _decide(self, relation: Relation, subject: Subject) -> Decision:
-        rights = self._rights.get((relation.oid, subject.role))
-        if rights is None:
-            raise SubscriptionError(f"the rights of role {subject.role!r} on {relation} are not known: does it exist?")
-        return decide(rights, relation, self._types, subject)
-
-    def _check_collation(self, relation: Relation, columns: Sequence[str]) -> None:
-        """Under such a collation different bytes may be equal, which only the server can decide."""
-        for column in columns:
-            if column in self._nondeterministic.get(relation.oid, ()):
-                raise SubscriptionError(f"{relation}.{column} has a nondeterministic collation: it cannot be compared")
-
     def _bind_cache(self, cache: Cache, relation: Relation) -> None:
         equalities = []
         for column in cache.by or ():
@@ -348,7 +278,7 @@ class Admission:
             if equality is None:
                 raise SubscriptionError(f"{relation}: a {self._types.name(oid)} column cannot be a key: {column!r}")
             equalities.append(equality)
-        self._check_collation(relation, cache.by or ())
+        check_collation(relation, cache.by or (), self._nondeterministic.get(relation.oid, frozenset()))
         cache.bind(relation, tuple(equalities))
 
 

@@ -180,7 +180,7 @@ class Housekeeping:
         with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
             session.check_publications()
             session.admission.check_published(self._dispatcher.subscriptions)
-            self.rights_changed = session.admission.refresh_rights() or self.rights_changed
+            self.rights_changed = session.admission.judge.refresh() or self.rights_changed
 
     def _look_at_slot(self, session: Session) -> None:
         usage = session.usage()

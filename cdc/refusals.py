@@ -19,7 +19,7 @@ from cdc.relation import Relation
 from cdc.rls import Decision
 from cdc.subscription import Subscription
 
-__all__ = ["check_binary", "check_hidden", "check_identity", "no_table", "refuse", "refuse_children"]
+__all__ = ["check_binary", "check_collation", "check_hidden", "check_identity", "no_table", "refuse", "refuse_children"]
 
 _SHOWN = 20
 
@@ -73,6 +73,13 @@ def check_hidden(relation: Relation, filters: list[Predicate], decision: Decisio
         hidden = [relation.columns[i].name for i in predicate.columns if relation.columns[i].name in decision.hidden]
         if hidden:
             raise SubscriptionError(f"the filter reads {', '.join(hidden)} of {relation}, which the role may not read")
+
+
+def check_collation(relation: Relation, columns: Iterable[str], nondeterministic: frozenset[str]) -> None:
+    """Under such a collation different bytes may be equal, which only the server can decide."""
+    for column in columns:
+        if column in nondeterministic:
+            raise SubscriptionError(f"{relation}.{column} has a nondeterministic collation: it cannot be compared")
 
 
 def no_table(pattern: Pattern, publications: Sequence[str], published: Iterable[tuple[str, str]]) -> SubscriptionError:

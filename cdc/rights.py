@@ -28,7 +28,17 @@ SELECT n.nspname, c.relname, r.rolsuper, r.rolbypassrls, pg_catalog.pg_has_role(
        c.relrowsecurity, c.relforcerowsecurity, pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE'),
        pg_catalog.has_table_privilege(r.oid, c.oid, 'SELECT'), r.oid,
        ARRAY(SELECT l.oid FROM pg_catalog.pg_collation l WHERE NOT l.collisdeterministic),
-       pg_catalog.pg_encoding_to_char(d.encoding) = 'UTF8'
+       pg_catalog.pg_encoding_to_char(d.encoding) = 'UTF8',
+       ARRAY(SELECT l.oid FROM pg_catalog.pg_collation l WHERE l.collcollate IN ('C', 'POSIX') AND l.collprovider = 'c'
+             UNION SELECT 100::oid WHERE d.datcollate IN ('C', 'POSIX') AND d.datctype IN ('C', 'POSIX')
+                                     AND {provider} = 'c'),
+       coalesce(
+           (SELECT pg_catalog.substr(setting, 10)
+            FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) setting
+            WHERE pg_catalog.lower(setting) LIKE 'timezone=%%' AND s.setrole IN (0, r.oid)
+              AND s.setdatabase IN (0, d.oid) ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
+           (SELECT reset_val FROM pg_catalog.pg_settings
+            WHERE name = 'TimeZone' AND source IN ('default', 'configuration file', 'command line', 'override')))
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_roles r ON r.rolname = %(role)s
@@ -53,14 +63,15 @@ FROM pg_catalog.pg_policy p WHERE p.polrelid = %(oid)s AND p.polcmd IN ('*', 'r'
 _FUNCTIONS = """
 SELECT p.oid, n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid), l.lanname, p.prosrc,
        p.prosecdef, p.proconfig, p.prorettype, p.proretset, p.pronargs::int, p.prokind::text, p.provolatile::text,
-       pg_catalog.has_function_privilege(%(role)s::oid, p.oid, 'EXECUTE')
+       pg_catalog.has_function_privilege(%(role)s::oid, p.oid, 'EXECUTE'), p.prosqlbody::text
 FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE p.oid = ANY (%(oids)s::oid[])
 """
 _OPERATORS = """
-SELECT o.oid, CASE n.nspname WHEN 'pg_catalog' THEN o.oprname::text ELSE n.nspname || '.' || o.oprname END
+SELECT o.oid, CASE n.nspname WHEN 'pg_catalog' THEN o.oprname::text ELSE n.nspname || '.' || o.oprname END,
+       o.oprcode::oid
 FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 WHERE o.oid = ANY (%(oids)s::oid[])
 """
@@ -79,7 +90,7 @@ SELECT a.attname, a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated::text = ANY (%s) ORDER BY a.attnum
 """
 _ROLE = "SELECT FROM pg_catalog.pg_roles WHERE rolname = %(role)s"
-_FUNCTION_OIDS = re.compile(r":funcid ([0-9]{1,10})\b")
+_FUNCTION_OIDS = re.compile(r":(?:funcid|opfuncid) ([0-9]{1,10})\b")
 _OPERATOR_OIDS = re.compile(r":opno ([0-9]{1,10})\b")
 
 
@@ -120,14 +131,19 @@ def load_rights(connection: psycopg.Connection[Any], oid: int, role: str) -> Tab
     Raises:
         SubscriptionError: there is no such role, or no such table.
     """
-    table = connection.execute(_TABLE, {"oid": oid, "role": role}).fetchone()
+    # Before 15 every database has a locale of the C library.
+    provider = "d.datlocprovider" if connection.info.server_version >= 150000 else "'c'"
+    table = connection.execute(_TABLE.format(provider=provider), {"oid": oid, "role": role}).fetchone()
     if table is None:
         raise _missing(connection, oid, role)
-    schema, name, superuser, bypass, owns, security, forced, usage, select, role_oid, collations, utf8 = table
+    schema, name, superuser, bypass, owns, security, forced, usage, select, *more = table
+    role_oid, collations, utf8, code_point, zone = more
     asked = {"oid": oid, "role": role_oid}
     columns = connection.execute(_COLUMNS, asked).fetchall()
     policies = [_policy(*row) for row in connection.execute(_POLICIES, asked).fetchall()]
     trees = [policy.node_text or "" for policy in policies]
+    operators = _operators(connection, trees)
+    called = {*_mentioned(_FUNCTION_OIDS, trees), *(function for _, function in operators.values())}
     return TableRights(
         oid=oid,
         schema=schema,
@@ -142,9 +158,12 @@ def load_rights(connection: psycopg.Connection[Any], oid: int, role: str) -> Tab
         select=select,
         columns={number: ColumnRights(*column) for number, *column in columns},
         policies=tuple(policies),
-        functions=_functions(connection, role_oid, trees),
-        operators=_operators(connection, trees),
+        functions=_functions(connection, role_oid, sorted(called)),
+        operators={oid: name for oid, (name, _) in operators.items()},
+        operator_functions={oid: function for oid, (_, function) in operators.items()},
         nondeterministic=frozenset(collations),
+        code_point=frozenset(code_point),
+        zone=zone,
         utf8=utf8,
     )
 
@@ -211,8 +230,7 @@ def _policy(
     return Policy(name, permissive, command, tuple(roles), tree, expression, applies)
 
 
-def _functions(connection: psycopg.Connection[Any], role: int, trees: Iterable[str]) -> dict[int, Function]:
-    oids = _mentioned(_FUNCTION_OIDS, trees)
+def _functions(connection: psycopg.Connection[Any], role: int, oids: list[int]) -> dict[int, Function]:
     rows = connection.execute(_FUNCTIONS, {"role": role, "oids": oids}).fetchall() if oids else []
     return {oid: _function(*row) for oid, *row in rows}
 
@@ -230,9 +248,11 @@ def _function(
     return Function(schema, name, arguments, language, body, definer, tuple(settings or ()), *rest)
 
 
-def _operators(connection: psycopg.Connection[Any], trees: Iterable[str]) -> dict[int, str]:
+def _operators(connection: psycopg.Connection[Any], trees: Iterable[str]) -> dict[int, tuple[str, int]]:
+    """Name and function of each operator."""
     oids = _mentioned(_OPERATOR_OIDS, trees)
-    return dict(connection.execute(_OPERATORS, {"oids": oids}).fetchall()) if oids else {}
+    rows = connection.execute(_OPERATORS, {"oids": oids}).fetchall() if oids else []
+    return {oid: (name, function) for oid, name, function in rows}
 
 
 def _mentioned(pattern: re.Pattern[str], trees: Iterable[str]) -> list[int]:

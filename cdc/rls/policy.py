@@ -68,6 +68,13 @@ class Function:
     kind: str
     volatility: str
     executable: bool
+    tree: str | None = None
+    """prosqlbody as a node tree: the parsed body of BEGIN ATOMIC or RETURN; None for a body that is a string."""
+
+    @property
+    def signature(self) -> str:
+        """Under which `cdc.operators` knows it; empty when it is not PostgreSQL's own."""
+        return f"{self.name}({self.arguments})" if self.schema == "pg_catalog" and self.language == "internal" else ""
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}({self.arguments})"
@@ -108,9 +115,13 @@ class TableRights:
         select: the SELECT right on the whole table.
         columns: the table's columns by number.
         policies: the policies for reading, in the order of their names.
-        functions: the functions that the policies call, by OID.
+        functions: the functions that the policies call, by OID; among them those behind operators.
         operators: names of the operators in the policies, by OID.
+        operator_functions: OIDs of the operators' functions, by the operators' OIDs.
         nondeterministic: OIDs of the collations under which different texts may be equal.
+        code_point: OIDs of the collations that order texts by code point and know the case of ASCII letters only; the
+            database's own (100) among them if it is such a one.
+        zone: the TimeZone that a session of the role has, by the server's settings; None when it is not known.
         utf8: whether the database's encoding is UTF8.
     """
 
@@ -131,6 +142,9 @@ class TableRights:
     operators: Mapping[int, str]
     nondeterministic: frozenset[int]
     utf8: bool
+    operator_functions: Mapping[int, int] = field(default_factory=dict)
+    code_point: frozenset[int] = frozenset()
+    zone: str | None = None
     compiled: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
     """The room for what `decide` compiled last; no part of the value."""
 

@@ -235,7 +235,7 @@ def test_rights_that_are_read_again_deny_nobody_meanwhile(
     db.execute(POLICY)
     seen: list[Any] = []
     meanwhile: list[bool] = []
-    load = cdc.admission.load_rights
+    load = cdc.judge.load_rights
 
     with Running("blocking", database, rights_interval=0.05) as running:
         subscription = running.subscribe("wells", seen.append, subject=user(ONE))
@@ -247,6 +247,6 @@ def test_rights_that_are_read_again_deny_nobody_meanwhile(
             meanwhile.append(subscription.denied is None)
             return load(*arguments)
 
-        monkeypatch.setattr(cdc.admission, "load_rights", judged_during)
+        monkeypatch.setattr(cdc.judge, "load_rights", judged_during)
         until(lambda: len(meanwhile) >= 3)
     assert all(meanwhile)

@@ -32,7 +32,19 @@ WORDS = {
     "parked",
     "log",
 }
-MEANING = {"values", "pgoutput", "stream", "standby", "held", "holding", "payload", "rls", "filters", "predicate"}
+MEANING = {
+    "values",
+    "pgoutput",
+    "stream",
+    "standby",
+    "held",
+    "holding",
+    "payload",
+    "rls",
+    "filters",
+    "predicate",
+    "operators",
+}
 ROUTING = {
     "sent",
     "terms",
@@ -85,6 +97,7 @@ POSTGRES = {
 }
 LOOPS = {
     "admission",
+    "judge",
     "refusals",
     "session",
     "housekeeping",

@@ -1,0 +1,48 @@
+"""The table of functions: signature in the catalog → what it computes.
+
+Pure: no I/O. A signature is `name(argument types)`, as `pg_proc.proname` and `pg_get_function_identity_arguments`
+spell it: `int4eq(integer, integer)`, `lower(text)`. Operators are found by their functions. Names stay what they are
+from version to version, and the tests hold each one against every supported server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+__all__ = ["Builtin", "Table", "builtin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A function of PostgreSQL that is evaluated here.
+
+    Attributes:
+        call: takes datums (with the `Context` before them when `contextual`) and gives a datum, None for NULL.
+            Raises `Failed` where PostgreSQL raises, `Undecided` where Python cannot tell.
+        strict: whether a NULL argument gives NULL without a call.
+        contextual: whether it needs the context.
+        timed: whether its result depends on the moment.
+        equality: whether it is a type's `=`, so that equal hashables of `Equality` decide it.
+    """
+
+    call: Callable[..., object]
+    strict: bool = True
+    contextual: bool = False
+    timed: bool = False
+    equality: bool = False
+
+
+Table = Mapping[str, Builtin]
+"""Functions by signature."""
+
+_TABLES: list[Table] = []
+
+
+def builtin(signature: str) -> Builtin | None:
+    """The function of a signature; None when it is not evaluated here."""
+    for table in _TABLES:
+        found = table.get(signature)
+        if found is not None:
+            return found
+    return None
