@@ -5,7 +5,20 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from cdc.operators import booleans, dates, enums, floats, integers, numerics, uuids
+from cdc.operators import (
+    booleans,
+    dates,
+    enums,
+    fields,
+    floats,
+    integers,
+    intervals,
+    moments,
+    numerics,
+    times,
+    truncation,
+    uuids,
+)
 from cdc.operators.builtins import Builtin, Table
 
 __all__ = ["TABLE", "builtin"]
@@ -14,9 +27,14 @@ _FAMILIES: list[Table] = [
     booleans.TABLE,
     dates.TABLE,
     enums.TABLE,
+    fields.TABLE,
     floats.TABLE,
     integers.TABLE,
+    intervals.TABLE,
+    moments.TABLE,
     numerics.TABLE,
+    times.TABLE,
+    truncation.TABLE,
     uuids.TABLE,
 ]
 
