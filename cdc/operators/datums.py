@@ -22,26 +22,51 @@ Pure: no I/O.
 | time with time zone | a tuple: microseconds, seconds by which the zone is behind UTC |
 | bit, varbit, macaddr, macaddr8 | str, as printed |
 | money, pg_lsn, xid, xid8 | int |
+| tid | a tuple: block, line |
 
 A domain's datum is that of its base.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from cdc.operators import booleans, dates, floats, integers, intervals, numerics, plain, times, uuids
+from cdc.operators import (
+    addresses,
+    booleans,
+    dates,
+    floats,
+    integers,
+    internals,
+    intervals,
+    numerics,
+    plain,
+    strings,
+    times,
+    uuids,
+)
 from cdc.operators.codec import Codec, Input, Output
 from cdc.operators.enums import enum_codec
 from cdc.values import Types
 
 __all__ = ["Datums"]
 
-_CODECS: dict[int, Codec] = {
-    oid: codec
-    for family in (booleans, dates, floats, integers, intervals, numerics, plain, times, uuids)
-    for oid, codec in family.CODECS.items()
-}
+_FAMILIES: list[Mapping[int, Codec]] = [
+    addresses.CODECS,
+    booleans.CODECS,
+    dates.CODECS,
+    floats.CODECS,
+    integers.CODECS,
+    internals.CODECS,
+    intervals.CODECS,
+    numerics.CODECS,
+    plain.CODECS,
+    strings.CODECS,
+    times.CODECS,
+    uuids.CODECS,
+]
+
+_CODECS: dict[int, Codec] = {oid: codec for codecs in _FAMILIES for oid, codec in codecs.items()}
 
 
 class Datums:

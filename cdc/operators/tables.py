@@ -6,15 +6,18 @@ Pure: no I/O.
 from __future__ import annotations
 
 from cdc.operators import (
+    addresses,
     booleans,
     dates,
     enums,
     fields,
     floats,
     integers,
+    internals,
     intervals,
     moments,
     numerics,
+    strings,
     times,
     truncation,
     uuids,
@@ -24,15 +27,18 @@ from cdc.operators.builtins import Builtin, Table
 __all__ = ["TABLE", "builtin"]
 
 _FAMILIES: list[Table] = [
+    addresses.TABLE,
     booleans.TABLE,
     dates.TABLE,
     enums.TABLE,
     fields.TABLE,
     floats.TABLE,
     integers.TABLE,
+    internals.TABLE,
     intervals.TABLE,
     moments.TABLE,
     numerics.TABLE,
+    strings.TABLE,
     times.TABLE,
     truncation.TABLE,
     uuids.TABLE,

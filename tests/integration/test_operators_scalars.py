@@ -67,6 +67,21 @@ LITERALS = {
         "-00:00:00.5|1 year 2 mons 3 days 04:05:06.789|-1 year -2 mons +3 days -04:05:06.789|178000000 years|-2147483648 days|35 days 49:00:00|"
         "-35 days -49:00:00|05:30|-08:00|13 mons -400 days 100:00:00|2147483647 days 2562047788:00:54.775807|100 years"
     ),
+    "inet": listed(
+        "10.0.0.1|10.0.0.1/8|10.0.0.0/8|10.0.0.0/24|10.1.0.0/16|0.0.0.0/0|255.255.255.255|192.168.1.5/24|192.168.1.200/25|::1|::/0|2001:db8::/32|"
+        "2001:db8::1|2001:db8::1/64|::ffff:10.0.0.1|::10.0.0.1|fe80::1:0:0:1|1:0:0:2:0:0:0:3|::1:0|::ffff|ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+    ),
+    "cidr": listed("10.0.0.0/8|10.0.0.0/24|0.0.0.0/0|10.0.0.1/32|2001:db8::/32|::/0|::1/128|192.168.1.128/25"),
+    "macaddr": listed("08:00:2b:01:02:03|08-00-2B-01-02-04|00:00:00:00:00:00|ff:ff:ff:ff:ff:ff"),
+    "macaddr8": listed("08:00:2b:01:02:03:04:05|08:00:2B:FF:FE:01:02:03|00:00:00:00:00:00:00:00"),
+    "bytea": listed(r"|\x00|\x0001|\xff|\xff00|abc|a\\b\000c|\x616263").copy(),
+    "bit varying": listed("|0|1|00|01|10|11|1000000|10000000|100000001|0111111111|X1F"),
+    "bit": listed("|0|1|00|01|10|11|1000000|10000000|100000001|0111111111"),
+    "money": listed("0|1|-1|12.50|1234567.89|-92233720368547758.08"),
+    "pg_lsn": listed("0/0|0/1|16/B374D848|FFFFFFFF/FFFFFFFF|1/0"),
+    "xid": listed("0|1|3|4294967295|2147483648"),
+    "xid8": listed("0|1|4294967296|4294967295"),
+    "tid": listed("(0,0)|(0,1)|(1,0)|(4294967295,65535)|(2,3)"),
     "text": listed(
         "microseconds|milliseconds|second|minute|hour|day|week|month|quarter|year|decade|century|millennium|dow|isodow|doy|isoyear|epoch|"
         "timezone|timezone_hour|timezone_minute|DAY|Months|hours|Europe/Berlin|America/Sao_Paulo|Asia/Kathmandu|UTC|"
