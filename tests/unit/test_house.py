@@ -88,6 +88,9 @@ POSTGRES = {
     "published",
     "catalog",
     "rights",
+    "fact_query",
+    "rights_book",
+    "rights_rows",
     "loader",
     "failures",
     "recording",
@@ -98,6 +101,7 @@ POSTGRES = {
 LOOPS = {
     "admission",
     "judge",
+    "revision",
     "refusals",
     "session",
     "housekeeping",
