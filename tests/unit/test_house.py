@@ -66,6 +66,7 @@ ROUTING = {
     "wal_budget",
     "snapshot_progress",
     "chunk",
+    "expiry",
 }
 POSTGRES = {
     "question",
@@ -98,6 +99,8 @@ POSTGRES = {
 LOOPS = {
     "admission",
     "judge",
+    "sight",
+    "boundary",
     "refusals",
     "session",
     "housekeeping",
