@@ -81,13 +81,16 @@ class Expiry:
 def check_fresh(subject: Subject | None, now: float) -> None:
     """Raise SubscriptionError for a subject that has expired."""
     if subject is not None and subject.expires is not None and subject.expires <= now:
-        raise SubscriptionError(f"{ended_at(subject.expires)}: take a renewed token")
+        raise SubscriptionError(f"the subject expired at {_time(subject.expires)}: take a renewed token")
 
 
 def ended_at(expires: float) -> str:
     """When a subject expired, in words."""
+    return f"the subject expired at {_time(expires)}"
+
+
+def _time(seconds: float) -> str:
     try:
-        told = datetime.fromtimestamp(expires, UTC).isoformat(timespec="seconds")
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
     except (OverflowError, ValueError, OSError):
-        told = f"{expires:g} s"
-    return f"the subject expired at {told}"
+        return f"{seconds:g} s"
