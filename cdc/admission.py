@@ -26,6 +26,7 @@ from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
 from cdc.refusals import check_binary, check_collation, no_table, refuse_children
 from cdc.relation import Relation
+from cdc.rls import Subject
 from cdc.snapshot import check_readable
 from cdc.subscription import Subscription
 from cdc.values import TypeInfo, Types
@@ -101,6 +102,33 @@ class Admission:
         family.drop(family.members.keys() - meant)
         for schema, table in sorted(meant):
             self.check(family.member(schema, table))
+
+    def check_renewed(self, subscription: Subscription, subject: Subject) -> dict[Subscription, str]:
+        """Raise SubscriptionError when the subscription could not be had as this subject.
+
+        Returns why it could not of tables that a pattern found later, and that were refused before, too.
+        """
+        refused: dict[Subscription, str] = {}
+        for part in subscription.parts:
+            operations = part.operations if part.asked else None
+            probe = Subscription(
+                part.schema, part.table, part.handler, operations, part.filter, subject, part.accept_undecided
+            )
+            relation = self._checked.get(part)
+            if relation is None:
+                relation = self._describe(relation_message(self._connection, self._names, part.schema, part.table))
+                self._checked[part] = relation
+            try:
+                self.judge.check(probe, relation)
+            except SubscriptionError as error:
+                if part.refused is None:
+                    raise
+                refused[part] = str(error)
+        return refused
+
+    def checked(self, subscription: Subscription) -> Relation | None:
+        """The table of a subscription with a subject as the catalog described it last; None when that is not known."""
+        return self._checked.get(subscription)
 
     def join(self, member: Member, relation: Relation) -> None:
         """A table that a family means was announced: check what a subscription to it would be checked for.

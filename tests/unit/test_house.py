@@ -69,6 +69,7 @@ ROUTING = {
     "wal_budget",
     "snapshot_progress",
     "chunk",
+    "expiry",
 }
 POSTGRES = {
     "question",
@@ -105,6 +106,8 @@ LOOPS = {
     "admission",
     "judge",
     "revision",
+    "sight",
+    "boundary",
     "refusals",
     "session",
     "housekeeping",
