@@ -109,7 +109,7 @@ class Round:
             self._fail(f"{DEFECT}, without the cells {sorted(unsent)}", policies, number, key)
 
     def _hidden(self, policies: list[Policy], number: int, each: Judged) -> None:
-        truth = self.place.hidden(number)
+        truth = self.place.hidden[number]
         self.account.checks["sets of hidden columns"] += 1
         if truth != each.decision.hidden:
             told = f"PostgreSQL hides {sorted(truth)}, cdc {sorted(each.decision.hidden)}"
