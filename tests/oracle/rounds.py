@@ -79,6 +79,10 @@ class Round:
         account.visible += visible
         if opinion.shows == visible:
             account.verdicts[AGREE] += 1
+        elif opinion.shows and error is not None and isinstance(each, Judged) and each.decision.unsupported:
+            # Another policy allows the row. Who has a policy like this one is refused when he subscribes.
+            account.verdicts[AGREE] += 1
+            account.checks["rows shown though a policy that is not supported raises"] += 1
         elif opinion.shows:
             account.verdicts[LEAK] += 1
             self._fail(LEAK, policies, number, key)
