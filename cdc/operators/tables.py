@@ -10,11 +10,16 @@ from cdc.operators import (
     booleans,
     dates,
     enums,
+    fields,
     floats,
     integers,
+    intervals,
     likes,
+    moments,
     numerics,
     texts,
+    times,
+    truncation,
     uuids,
 )
 from cdc.operators.builtins import Builtin, Table
@@ -26,11 +31,16 @@ TABLES: list[Table] = [
     booleans.TABLE,
     dates.TABLE,
     enums.TABLE,
+    fields.TABLE,
     floats.TABLE,
     integers.TABLE,
+    intervals.TABLE,
     likes.TABLE,
+    moments.TABLE,
     numerics.TABLE,
     texts.TABLE,
+    times.TABLE,
+    truncation.TABLE,
     uuids.TABLE,
 ]
 """The functions of each family by signature; no signature is in two."""
