@@ -5,14 +5,17 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from cdc.operators import array_functions, likes, texts
+from cdc.operators import array_functions, binaries, likes, regexes, strings, texts
 from cdc.operators.builtins import Builtin, Table
 
 __all__ = ["TABLES", "builtin"]
 
 TABLES: list[Table] = [
     array_functions.TABLE,
+    binaries.TABLE,
     likes.TABLE,
+    regexes.TABLE,
+    strings.TABLE,
     texts.TABLE,
 ]
 """The functions of each family by signature; no signature is in two."""
