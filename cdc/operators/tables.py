@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cdc.operators import (
     array_functions,
+    binaries,
     booleans,
     dates,
     enums,
@@ -17,6 +18,8 @@ from cdc.operators import (
     likes,
     moments,
     numerics,
+    regexes,
+    strings,
     texts,
     times,
     truncation,
@@ -28,6 +31,7 @@ __all__ = ["TABLE", "TABLES", "builtin"]
 
 TABLES: list[Table] = [
     array_functions.TABLE,
+    binaries.TABLE,
     booleans.TABLE,
     dates.TABLE,
     enums.TABLE,
@@ -38,6 +42,8 @@ TABLES: list[Table] = [
     likes.TABLE,
     moments.TABLE,
     numerics.TABLE,
+    regexes.TABLE,
+    strings.TABLE,
     texts.TABLE,
     times.TABLE,
     truncation.TABLE,
