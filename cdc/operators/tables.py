@@ -5,12 +5,15 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from cdc.operators import booleans, dates, enums, floats, integers, numerics, uuids
+from cdc.operators import array_functions, booleans, dates, enums, floats, integers, likes, numerics, texts, uuids
 from cdc.operators.builtins import Builtin, Table
 
 __all__ = ["TABLE", "builtin"]
 
 _FAMILIES: list[Table] = [
+    array_functions.TABLE,
+    likes.TABLE,
+    texts.TABLE,
     booleans.TABLE,
     dates.TABLE,
     enums.TABLE,
