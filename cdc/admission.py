@@ -209,11 +209,20 @@ class Admission:
         replaced = subscription._oid != relation.oid and self._tables.get((relation.schema, relation.table))
         predicate, decision = self.judge.judge(subscription, relation)
         if decision is None:
-            return View(subscription, relation, predicate, replaced=replaced == relation.oid)
+            is_other = replaced == relation.oid
+            return View(subscription, relation, predicate, replaced=is_other, moment=self.judge.moment)
         subscription.denied = decision.denied
         if subscription in self._checked:
             self._checked[subscription] = relation
-        return View(subscription, relation, predicate, decision.hidden, not decision.granted, replaced == relation.oid)
+        return View(
+            subscription,
+            relation,
+            predicate,
+            decision.hidden,
+            denied=not decision.granted,
+            replaced=replaced == relation.oid,
+            moment=self.judge.moment,
+        )
 
     def review(self) -> None:
         """After rights changed: what they mean to subscriptions whose relation was not streamed yet."""

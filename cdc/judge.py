@@ -14,6 +14,7 @@ import psycopg
 
 from cdc.errors import SubscriptionError
 from cdc.filters import compile_filter
+from cdc.operators import Moment
 from cdc.predicate import Predicate, every
 from cdc.refusals import check_collation, check_hidden, check_identity, refuse
 from cdc.relation import Relation
@@ -32,6 +33,9 @@ class Judge:
         connection: an ordinary connection to the slot's own server.
         types: the types of the server.
         nondeterministic: columns under a collation that only the server can decide, by the table's OID.
+
+    Attributes:
+        moment: when a change is judged, for all predicates that depend on it.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Judge:
         self._nondeterministic = nondeterministic
         self._rights: dict[tuple[int, str], TableRights | None] = {}
         self._changed = False
+        self.moment = Moment()
 
     def check(self, subscription: Subscription, relation: Relation) -> Decision | None:
         """Raise SubscriptionError when changes of this relation could not be judged for it."""

@@ -6,7 +6,7 @@ Pure: no I/O. It is the name that users hold on to; what it means for one relati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from cdc.errors import SubscriptionError
 from cdc.events import Event
@@ -42,6 +42,22 @@ def operations_of(names: Iterable[str] | None) -> frozenset[str] | None:
     return chosen
 
 
+class Judged(Protocol):
+    """What a subscription's view knows of changes that were not shown."""
+
+    @property
+    def undecided(self) -> int:
+        """Number of those that could not be judged."""
+
+    @property
+    def errors(self) -> int:
+        """Number of those for which PostgreSQL would raise an error."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why, for the last of these."""
+
+
 class Subscription:
     """One subscriber's interest in one table.
 
@@ -57,7 +73,6 @@ class Subscription:
         closed: whether it receives nothing more.
         closed_reason: why it was closed, such as the end of its subject's time; None when the program closed it.
         delivered: number of events handed out, to the handler or to the lane before it.
-        undecided: number of changes that could not be judged and were withheld.
         snapshot: how far the reading of the table's rows has come; None when nobody asked for them.
         denied: why nothing is visible at the moment, or None.
         refused: why this subject cannot have it at all, though it was not asked for by its name; or None.
@@ -66,17 +81,26 @@ class Subscription:
     __slots__ = (
         "_at_work",
         "_attached",
+        "_errors",
         "_in_parts",
         "_last",
         "_name_lost",
         "_oid",
         "_on_close",
+<<<<<<< HEAD
         "_on_renew",
         "_parked",
         "_renewed",
+=======
+        "_order",
+        "_parked",
+        "_problem",
+>>>>>>> 0aceb34c02123226e1ccdf0babd3b20e21948cfc
         "_seen",
         "_sent",
         "_trouble",
+        "_undecided",
+        "_view",
         "accept_undecided",
         "asked",
         "closed",
@@ -95,7 +119,6 @@ class Subscription:
         "subject",
         "table",
         "terms",
-        "undecided",
     )
 
     def __init__(
@@ -127,7 +150,13 @@ class Subscription:
         self.closed = False
         self.closed_reason: str | None = None
         self.delivered = 0
-        self.undecided = 0
+        self._undecided = 0
+        self._errors = 0
+        self._problem: str | None = None
+        self._view: Judged | None = None
+        """Its view on the table as it was announced last; that counts for it."""
+        self._order = 0
+        """Its place among all who are called for the same change."""
         self.snapshot = SnapshotProgress() if self.terms.snapshot else None
         self.denied: str | None = None
         self.refused: str | None = None
@@ -162,6 +191,29 @@ class Subscription:
             return None
         transaction, ordinal = self._last
         return transaction.position(ordinal)
+
+    @property
+    def undecided(self) -> int:
+        """Number of changes that could not be judged and were withheld.
+
+        A change counts when a column that finds the subscription by its value was not sent, also where another
+        condition would have hidden the row.
+        """
+        return self._undecided + sum(view.undecided for view in self._views)
+
+    @property
+    def errors(self) -> int:
+        """Number of changes with a row for which PostgreSQL would raise an error; nobody is shown such a row."""
+        return self._errors + sum(view.errors for view in self._views)
+
+    @property
+    def problem(self) -> str | None:
+        """Why, for the last of these; None when there were none."""
+        return next((view.problem for view in self._views if view.problem is not None), self._problem)
+
+    @property
+    def _views(self) -> list[Judged]:
+        return [part._view for part in self.parts if part._view is not None]
 
     @property
     def queued(self) -> int:
