@@ -87,15 +87,11 @@ class Subscription:
         "_name_lost",
         "_oid",
         "_on_close",
-<<<<<<< HEAD
         "_on_renew",
-        "_parked",
-        "_renewed",
-=======
         "_order",
         "_parked",
         "_problem",
->>>>>>> 0aceb34c02123226e1ccdf0babd3b20e21948cfc
+        "_renewed",
         "_seen",
         "_sent",
         "_trouble",
