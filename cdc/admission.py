@@ -15,9 +15,10 @@ import psycopg
 from psycopg import sql
 
 from cdc.cache import Cache
-from cdc.catalog import load_types, nondeterministic, oid_of, partition_root, primary_key, relation_message
+from cdc.catalog import collations, load_types, oid_of, partition_root, primary_key, relation_message
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.family import Family, Member
+from cdc.filters import NOTHING_KNOWN, Collations
 from cdc.judge import Judge
 from cdc.log import log
 from cdc.pgoutput import RelationMessage, describe
@@ -59,8 +60,8 @@ class Admission:
         self._types = types or Types()
         self._binary = binary
         self._checked: dict[Subscription, Relation] = {}
-        self._nondeterministic: dict[int, frozenset[str]] = {}
-        self.judge = Judge(connection, self._types, self._nondeterministic)
+        self._collations: dict[int, Collations] = {}
+        self.judge = Judge(connection, self._types, self._collations)
         self._caches = caches
         self._tables: dict[tuple[str, str], int] = {}
         self._late: set[Subscription] = set()
@@ -164,11 +165,11 @@ class Admission:
                 self.judge.load(message.oid, role)
         return self._describe(message)
 
-    def asked(self, relation: Relation) -> tuple[int | None, tuple[TypeInfo, ...], frozenset[str]]:
-        """What the catalog was asked for a relation: who has its name, its types, and its odd collations."""
+    def asked(self, relation: Relation) -> tuple[int | None, tuple[TypeInfo, ...], Collations]:
+        """What the catalog was asked for a relation: who has its name, its types, and its columns' collations."""
         oid = self._tables.get((relation.schema, relation.table))
         types = self._types.known(column.type_oid for column in relation.columns)
-        return oid, types, self._nondeterministic.get(relation.oid, frozenset())
+        return oid, types, self._collations.get(relation.oid, NOTHING_KNOWN)
 
     def view(self, subscription: Subscription, relation: Relation) -> View:
         """What the subscription sees of the relation, by what is known already.
@@ -300,7 +301,7 @@ class Admission:
         missing = self._types.missing(column.type_oid for column in message.columns)
         if missing:
             self._types.add(load_types(self._connection, missing))
-        self._nondeterministic[message.oid] = nondeterministic(self._connection, message.oid)
+        self._collations[message.oid] = collations(self._connection, message.oid)
         keys = primary_key(self._connection, message.oid) if message.replica_identity == "f" else []
         return describe(message, self._types, keys)
 
@@ -315,7 +316,7 @@ class Admission:
             if equality is None:
                 raise SubscriptionError(f"{relation}: a {self._types.name(oid)} column cannot be a key: {column!r}")
             equalities.append(equality)
-        check_collation(relation, cache.by or (), self._nondeterministic.get(relation.oid, frozenset()))
+        check_collation(relation, cache.by or (), self._collations.get(relation.oid, NOTHING_KNOWN))
         cache.bind(relation, tuple(equalities))
 
 

@@ -14,6 +14,8 @@ from cdc.cache import Cache
 from cdc.catalog import has_children
 from cdc.errors import SubscriptionError
 from cdc.family import Family
+from cdc.filters import Collations
+from cdc.operators import Collation
 from cdc.pattern import Pattern
 from cdc.predicate import Predicate
 from cdc.relation import Relation
@@ -85,10 +87,10 @@ def check_hidden(relation: Relation, filters: list[Predicate], decision: Decisio
             raise SubscriptionError(f"the filter reads {', '.join(hidden)} of {relation}, which the role may not read")
 
 
-def check_collation(relation: Relation, columns: Iterable[str], nondeterministic: frozenset[str]) -> None:
+def check_collation(relation: Relation, columns: Iterable[str], collations: Collations) -> None:
     """Under such a collation different bytes may be equal, which only the server can decide."""
     for column in columns:
-        if column in nondeterministic:
+        if collations.get(column) is Collation.NONDETERMINISTIC:
             raise SubscriptionError(f"{relation}.{column} has a nondeterministic collation: it cannot be compared")
 
 

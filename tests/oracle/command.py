@@ -11,10 +11,13 @@ from cdc.errors import CdcError
 from tests.oracle.account import FLOOR, Account
 from tests.oracle.ground import Ground
 from tests.oracle.rounds import play_round
+from tests.oracle.streams import play_stream
 
 __all__ = ["main", "play"]
 
 _TICK = 60.0
+_STREAMS = 5
+"""One scene of so many is played through a consumer."""
 
 
 def play(ground: Ground, verdicts: int, seed: str, seconds: float = 1e9, patience: int = 10) -> Account:
@@ -22,8 +25,7 @@ def play(ground: Ground, verdicts: int, seed: str, seconds: float = 1e9, patienc
     account, begun, number = Account(), time.monotonic(), 0
     told = begun
     while account.total < verdicts and time.monotonic() - begun < seconds and len(account.failures) < patience:
-        place = ground.places[number % len(ground.places)]
-        play_round(place, f"{seed}/{number}", number, account)
+        _play(ground, f"{seed}/{number}", number, account)
         number += 1
         if time.monotonic() - told > _TICK:
             told = time.monotonic()
@@ -32,6 +34,12 @@ def play(ground: Ground, verdicts: int, seed: str, seconds: float = 1e9, patienc
         place.leave()
     account.seconds = time.monotonic() - begun
     return account
+
+
+def _play(ground: Ground, seed: str, number: int, account: Account) -> None:
+    """One scene, by itself or through a consumer."""
+    place = ground.places[number % len(ground.places)]
+    (play_stream if number % _STREAMS == _STREAMS - 1 else play_round)(place, seed, number, account)
 
 
 def main() -> int:
@@ -67,8 +75,7 @@ def _all(versions: list[str | None], arguments: argparse.Namespace, seed: str) -
         with Ground(version) as ground:
             if arguments.scene is not None:
                 account = Account()
-                place = ground.places[arguments.scene % len(ground.places)]
-                play_round(place, f"{seed}/{arguments.scene}", arguments.scene, account)
+                _play(ground, f"{seed}/{arguments.scene}", arguments.scene, account)
             else:
                 account = play(ground, arguments.verdicts // len(versions), seed, patience=arguments.failures)
             release = ground.places[0].version // 10000

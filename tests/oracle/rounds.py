@@ -79,6 +79,10 @@ class Round:
         account.visible += visible
         if opinion.shows == visible:
             account.verdicts[AGREE] += 1
+        elif opinion.shows and error is not None and isinstance(each, Judged) and each.decision.unsupported:
+            # Another policy allows the row. Who has a policy like this one is refused when he subscribes.
+            account.verdicts[AGREE] += 1
+            account.checks["rows shown though a policy that is not supported raises"] += 1
         elif opinion.shows:
             account.verdicts[LEAK] += 1
             self._fail(LEAK, policies, number, key)
@@ -109,7 +113,7 @@ class Round:
             self._fail(f"{DEFECT}, without the cells {sorted(unsent)}", policies, number, key)
 
     def _hidden(self, policies: list[Policy], number: int, each: Judged) -> None:
-        truth = self.place.hidden(number)
+        truth = self.place.hidden[number]
         self.account.checks["sets of hidden columns"] += 1
         if truth != each.decision.hidden:
             told = f"PostgreSQL hides {sorted(truth)}, cdc {sorted(each.decision.hidden)}"
