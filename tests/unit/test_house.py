@@ -105,9 +105,9 @@ POSTGRES = {
 LOOPS = {
     "admission",
     "judge",
-    "revision",
     "sight",
     "boundary",
+    "revision",
     "refusals",
     "session",
     "housekeeping",
