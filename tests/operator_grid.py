@@ -173,3 +173,26 @@ class Grid:
             if (theirs[:1] if theirs and theirs.startswith("!") else theirs) != ours:
                 wrong.append((signature, literals, theirs, ours))
         return (wrong or ([] if decided else [(signature, "never decided")])), decided
+
+    def misread(self, name: str, texts: list[str]) -> tuple[list[Any], int]:
+        """Texts that both sides read differently as a type, and how many this side has decided."""
+        oid = self.oid(name)
+        read, output = self.datums.input(oid), self.datums.output(oid)
+        assert read is not None
+        assert output is not None
+        theirs = self._attempts([f"SELECT format('%s', {quoted(text, name)})" for text in texts])
+        ours = [self._read_here(read, output, text) for text in texts]
+        pairs = [
+            (text, there if there[:1] != "!" else "!", here)
+            for text, there, here in zip(texts, theirs, ours, strict=True)
+            if there is not None and here is not _UNDECIDED
+        ]
+        return [(name, *pair) for pair in pairs if pair[1] != pair[2]], len(pairs)
+
+    def _read_here(self, read: Any, output: Any, text: str) -> Any:
+        try:
+            return output(self.context, read(self.context, text))
+        except Failed:
+            return "!"
+        except Undecided:
+            return _UNDECIDED

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from cdc.operators import (
     addresses,
+    array_functions,
+    binaries,
+    bits,
     booleans,
     dates,
     enums,
@@ -15,19 +18,25 @@ from cdc.operators import (
     integers,
     internals,
     intervals,
+    likes,
     moments,
     numerics,
+    regexes,
     strings,
+    texts,
     times,
     truncation,
     uuids,
 )
 from cdc.operators.builtins import Builtin, Table
 
-__all__ = ["TABLE", "builtin"]
+__all__ = ["TABLE", "TABLES", "builtin"]
 
-_FAMILIES: list[Table] = [
+TABLES: list[Table] = [
     addresses.TABLE,
+    array_functions.TABLE,
+    binaries.TABLE,
+    bits.TABLE,
     booleans.TABLE,
     dates.TABLE,
     enums.TABLE,
@@ -36,16 +45,20 @@ _FAMILIES: list[Table] = [
     integers.TABLE,
     internals.TABLE,
     intervals.TABLE,
+    likes.TABLE,
     moments.TABLE,
     numerics.TABLE,
+    regexes.TABLE,
     strings.TABLE,
+    texts.TABLE,
     times.TABLE,
     truncation.TABLE,
     uuids.TABLE,
 ]
+"""The functions of each family by signature; no signature is in two."""
 
-TABLE: Table = {signature: found for family in _FAMILIES for signature, found in family.items()}
-"""All functions by signature; no signature is in two families."""
+TABLE: Table = {signature: found for table in TABLES for signature, found in table.items()}
+"""All functions by signature."""
 
 
 def builtin(signature: str) -> Builtin | None:

@@ -45,6 +45,7 @@ _WORD = re.compile(r"[A-Za-z]+")
 _DATES = {text: days for days, text in DATE_INFINITIES.items()}
 _TIMESTAMPS = {text: micros for micros, text in TIMESTAMP_INFINITIES.items()}
 _RELATIVE = {"yesterday": -1, "today": 0, "tomorrow": 1}
+_OFFSETS_END = 16 * HOUR
 _UNIX = days_of(1970, 1, 1)
 _OTHERS = frozenset({"allballs", "zulu", "z"})
 
@@ -136,9 +137,15 @@ def _named(context: Context, word: str) -> int:
 def _local(word: str) -> tuple[int, int | None]:
     """The local time and its offset, in microseconds. Raises Failed for what is surely wrong, else Undecided."""
     try:
-        return _printed(word)[:2]
+        local, offset, _ = _printed(word)
     except ValueError:
-        pass
+        return _written_by_people(word)
+    if abs(offset or 0) >= _OFFSETS_END:
+        raise Failed("time zone displacement out of range")
+    return local, offset
+
+
+def _written_by_people(word: str) -> tuple[int, int | None]:
     try:
         local = read_timestamp(_cell(TIMESTAMP.from_text(word)))
     except ValueError:
