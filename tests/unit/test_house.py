@@ -43,6 +43,7 @@ MEANING = {
     "rls",
     "filters",
     "predicate",
+    "explanation",
     "operators",
 }
 ROUTING = {
@@ -88,6 +89,9 @@ POSTGRES = {
     "published",
     "catalog",
     "rights",
+    "explaining",
+    "sample",
+    "shadow",
     "loader",
     "failures",
     "recording",
