@@ -27,6 +27,7 @@ from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
 from cdc.refusals import check_binary, check_collation, no_table, refuse_children
 from cdc.relation import Relation
+from cdc.rls import Subject
 from cdc.snapshot import check_readable
 from cdc.subscription import Subscription
 from cdc.values import TypeInfo, Types
@@ -102,6 +103,33 @@ class Admission:
         family.drop(family.members.keys() - meant)
         for schema, table in sorted(meant):
             self.check(family.member(schema, table))
+
+    def check_renewed(self, subscription: Subscription, subject: Subject) -> dict[Subscription, str]:
+        """Raise SubscriptionError when the subscription could not be had as this subject.
+
+        Returns why it could not of tables that a pattern found later, and that were refused before, too.
+        """
+        refused: dict[Subscription, str] = {}
+        for part in subscription.parts:
+            operations = part.operations if part.asked else None
+            probe = Subscription(
+                part.schema, part.table, part.handler, operations, part.filter, subject, part.accept_undecided
+            )
+            relation = self._checked.get(part)
+            if relation is None:
+                relation = self._describe(relation_message(self._connection, self._names, part.schema, part.table))
+                self._checked[part] = relation
+            try:
+                self.judge.check(probe, relation)
+            except SubscriptionError as error:
+                if part.refused is None:
+                    raise
+                refused[part] = str(error)
+        return refused
+
+    def checked(self, subscription: Subscription) -> Relation | None:
+        """The table of a subscription with a subject as the catalog described it last; None when that is not known."""
+        return self._checked.get(subscription)
 
     def join(self, member: Member, relation: Relation) -> None:
         """A table that a family means was announced: check what a subscription to it would be checked for.
@@ -182,11 +210,20 @@ class Admission:
         replaced = subscription._oid != relation.oid and self._tables.get((relation.schema, relation.table))
         predicate, decision = self.judge.judge(subscription, relation)
         if decision is None:
-            return View(subscription, relation, predicate, replaced=replaced == relation.oid)
+            is_other = replaced == relation.oid
+            return View(subscription, relation, predicate, replaced=is_other, moment=self.judge.moment)
         subscription.denied = decision.denied
         if subscription in self._checked:
             self._checked[subscription] = relation
-        return View(subscription, relation, predicate, decision.hidden, not decision.granted, replaced == relation.oid)
+        return View(
+            subscription,
+            relation,
+            predicate,
+            decision.hidden,
+            denied=not decision.granted,
+            replaced=replaced == relation.oid,
+            moment=self.judge.moment,
+        )
 
     def review(self) -> None:
         """After rights changed: what they mean to subscriptions whose relation was not streamed yet."""

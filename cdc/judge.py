@@ -14,6 +14,7 @@ import psycopg
 
 from cdc.errors import SubscriptionError
 from cdc.filters import NOTHING_KNOWN, Collations, compile_filter
+from cdc.operators import Moment
 from cdc.predicate import Predicate, every
 from cdc.refusals import check_hidden, check_identity, refuse
 from cdc.relation import Relation
@@ -32,6 +33,9 @@ class Judge:
         connection: an ordinary connection to the slot's own server.
         types: the types of the server.
         collations: what is known of the columns' collations, by the table's OID.
+
+    Attributes:
+        moment: when a change is judged, for all predicates that depend on it.
     """
 
     def __init__(self, connection: psycopg.Connection[Any], types: Types, collations: Mapping[int, Collations]) -> None:
@@ -40,6 +44,7 @@ class Judge:
         self._collations = collations
         self._rights: dict[tuple[int, str], TableRights | None] = {}
         self._changed = False
+        self.moment = Moment()
 
     def check(self, subscription: Subscription, relation: Relation) -> Decision | None:
         """Raise SubscriptionError when changes of this relation could not be judged for it."""
@@ -57,7 +62,7 @@ class Judge:
         predicates = []
         if subscription.filter is not None:
             collations = self._collations.get(relation.oid, NOTHING_KNOWN)
-            predicates.append(compile_filter(subscription.filter, relation, self._types, collations))
+            predicates.append(compile_filter(subscription.filter, relation, self._types, collations, self.moment))
         if subscription.subject is None:
             return (predicates[0] if predicates else None), None
         decision = self._decide(relation, subscription.subject)

@@ -335,4 +335,5 @@ def _gap(said: Mapping[str, Any]) -> Gap:
 
 
 def _type_info(said: dict[str, Any]) -> TypeInfo:
-    return TypeInfo(**said | {"attributes": tuple((name, oid) for name, oid in said["attributes"])})
+    attributes = tuple((name, oid) for name, oid in said["attributes"])
+    return TypeInfo(**said | {"attributes": attributes, "labels": tuple(said.get("labels", ()))})

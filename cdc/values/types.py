@@ -112,6 +112,11 @@ class Types:
         info = self._added.get(oid)
         return LABEL if info is not None and oid not in ARRAYS and info.is_enum else None
 
+    def labels(self, oid: int) -> tuple[str, ...]:
+        """The labels of an enum in their order; empty for other types, and when they are not known."""
+        info = self._added.get(oid)
+        return () if info is None or oid in SCALARS or oid in ARRAYS else info.labels
+
     def base(self, oid: int) -> int:
         """The type that a domain rests on; any other type is its own."""
         seen: set[int] = set()

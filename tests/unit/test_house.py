@@ -57,6 +57,9 @@ ROUTING = {
     "listener",
     "view",
     "dispatcher",
+    "route",
+    "index",
+    "group",
     "fence",
     "cache",
     "health",
@@ -67,6 +70,7 @@ ROUTING = {
     "wal_budget",
     "snapshot_progress",
     "chunk",
+    "expiry",
 }
 POSTGRES = {
     "question",
@@ -92,6 +96,9 @@ POSTGRES = {
     "explaining",
     "sample",
     "shadow",
+    "fact_query",
+    "rights_book",
+    "rights_rows",
     "loader",
     "failures",
     "recording",
@@ -102,6 +109,9 @@ POSTGRES = {
 LOOPS = {
     "admission",
     "judge",
+    "revision",
+    "sight",
+    "boundary",
     "refusals",
     "session",
     "housekeeping",
