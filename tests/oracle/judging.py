@@ -15,7 +15,7 @@ import psycopg
 
 from cdc.errors import SubscriptionError
 from cdc.operators import Moment
-from cdc.predicate import ERROR, TRUE
+from cdc.predicate import ERROR, TRUE, Verdict, verdict
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide, review
 from cdc.tuples import Cell
@@ -58,7 +58,7 @@ class Judged:
             return Opinion(False, False, decision.denied)
         self.moment.problem = None
         outcome = decision.predicate.test(cells)
-        if outcome == TRUE:
+        if verdict(outcome) is Verdict.YES:
             return Opinion(True, True)
         if outcome == ERROR:
             return Opinion(False, False, f"error: {self.moment.problem}")
