@@ -12,7 +12,7 @@ from cdc.predicate import TRUE
 from cdc.tuples import UNCHANGED
 from tests.oracle.account import AGREE, DEFECT, LEAK, REASONED, Account, Failure
 from tests.oracle.ground import Place
-from tests.oracle.judging import Judged, Opinion, judge, reason_of, unsupported
+from tests.oracle.judging import Crash, Judged, Opinion, judge, reason_of, unsupported
 from tests.oracle.scene import Policy, Scene, draw_policies, draw_scene
 from tests.oracle.shrink import reproduction, shrink
 
@@ -49,7 +49,33 @@ class Round:
             drawn = draw_policies(self.draw, scene.columns)
             accepted = self.place.policies(drawn)
             self.account.rejected += len(drawn) - len(accepted)
-            self._judge(accepted)
+            try:
+                self._judge(accepted)
+            except Crash as crash:
+                self._crashed(accepted, crash)
+
+    def _crashed(self, policies: list[Policy], crash: Crash) -> None:
+        """The least policies with which it still raises."""
+        told = ("crash", str(crash))
+        if told in self._told:
+            return
+        self._told.add(told)
+        if self.brief:
+            self.account.failures.append(Failure(str(crash), self.seed, "", self.account.total))
+            raise Enough
+        least = shrink(self.place, policies, self._crashes)
+        text = "\n".join([*self.place.scene.create()[1:2], *(policy.sql(self.place.scene.table) for policy in least)])
+        self.account.failures.append(Failure(str(crash), self.seed, text, self.account.total))
+
+    def _crashes(self) -> bool:
+        try:
+            for each in judge(self.place, self.place.scene.subjects):
+                for cells in self.place.cells:
+                    if isinstance(each, Judged):
+                        each.opinion(cells)
+        except Crash:
+            return True
+        return False
 
     def _scene(self, number: int) -> Scene:
         while True:
