@@ -137,7 +137,7 @@ def reset(version: int) -> list[str]:
 
 
 def draw_scene(
-    draw: Random, number: int, version: int, kinds: list[Kind], rows: int = 40, streamed: bool = False
+    draw: Random, number: int, version: int, kinds: list[Kind], rows: int = 24, streamed: bool = False
 ) -> Scene:
     """A random scene. One that is `streamed` has no rights that hide the whole table, and large texts out of line."""
     plain = streamed
