@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cdc.operators import booleans, dates, floats, integers, numerics, plain, uuids
+from cdc.operators import booleans, dates, floats, integers, intervals, numerics, plain, times, uuids
 from cdc.operators.codec import Codec, Input, Output
 from cdc.operators.enums import enum_codec
 from cdc.values import Types
@@ -39,7 +39,7 @@ __all__ = ["Datums"]
 
 _CODECS: dict[int, Codec] = {
     oid: codec
-    for family in (booleans, dates, floats, integers, numerics, plain, uuids)
+    for family in (booleans, dates, floats, integers, intervals, numerics, plain, times, uuids)
     for oid, codec in family.CODECS.items()
 }
 
