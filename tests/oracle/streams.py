@@ -134,14 +134,19 @@ class Stream:
                     watcher.subscription = consumer.subscribe(
                         self.scene.table, watcher.events.append, subject=subject, filter=chosen and chosen.text
                     )
-                    watcher.shown = self._shown(watcher)
                 except SubscriptionError as error:
                     self.account.checks["subscriptions that are refused"] += 1
                     self.account.details[f"refused: {str(error)[:110]}"] += 1
+                    continue
+                except Exception as error:
+                    self._fail(f"subscribe raises {type(error).__name__}", f"-- {error}", watcher)
+                    continue
+                try:
+                    watcher.shown = self._shown(watcher)
                 except psycopg.Error as error:
                     told = f"-- PostgreSQL raises {error.sqlstate} for the condition {watcher.condition}"
                     self._fail("a filter that PostgreSQL refuses", told, watcher)
-                    watcher.subscription.close()  # type: ignore[union-attr]  # that is what PostgreSQL was asked after
+                    watcher.subscription.close()
                 else:
                     found.append(watcher)
         self.account.checks["subscriptions"] += len(found)
