@@ -8,7 +8,7 @@ The manual: "Data Types", Date/Time Input.
 from __future__ import annotations
 
 import re
-from datetime import UTC
+from datetime import UTC, date, datetime, timedelta
 
 from cdc.operators.calendar import (
     DATE_INFINITIES,
@@ -42,6 +42,9 @@ _ISO = re.compile(
     r" *(?:[Zz]|([+-][0-9]{2})(?::?[0-9]{2})?)?"
 )
 _WORD = re.compile(r"[A-Za-z]+")
+_DAY_LENGTH, _EPOCH_DAY = len("2000-01-01"), date(2000, 1, 1).toordinal()
+_NAIVE, _AWARE = datetime(2000, 1, 1), datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _DATES = {text: days for days, text in DATE_INFINITIES.items()}
 _TIMESTAMPS = {text: micros for micros, text in TIMESTAMP_INFINITIES.items()}
 _RELATIVE = frozenset({"now", "yesterday", "today", "tomorrow", "allballs", "zulu", "z"})
@@ -52,6 +55,8 @@ _UNIX = days_of(1970, 1, 1)
 def read_date(cell: bytes) -> int:
     """The datum of a cell of date. Raises ValueError."""
     text = cell.decode()
+    if len(text) == _DAY_LENGTH:
+        return date.fromisoformat(text).toordinal() - _EPOCH_DAY
     if text in _DATES:
         return _DATES[text]
     local, offset, has_time = _printed(text)
@@ -63,6 +68,15 @@ def read_date(cell: bytes) -> int:
 def read_timestamp(cell: bytes) -> int:
     """The datum of a cell of timestamp, or of timestamptz. Raises ValueError."""
     text = cell.decode()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return _beyond_python(text)
+    return (moment - (_NAIVE if moment.tzinfo is None else _AWARE)) // _MICROSECOND
+
+
+def _beyond_python(text: str) -> int:
+    """A timestamp that Python's type cannot hold. Raises ValueError when it is none."""
     if text in _TIMESTAMPS:
         return _TIMESTAMPS[text]
     local, offset, _ = _printed(text)
