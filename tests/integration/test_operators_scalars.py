@@ -40,7 +40,9 @@ def listed(literals: str) -> list[str]:
 LITERALS = {
     "boolean": ["t", "f"],
     "smallint": listed("0|1|-1|2|7|-7|100|32767|-32768|181|15|16"),
-    "integer": listed("0|1|-1|2|7|-7|12|31|32|33|63|64|65536|46341|2147483647|-2147483648|32768|-32769|655366|196612"),
+    "integer": listed(
+        "0|1|-1|2|7|-7|12|31|32|33|63|64|65536|46341|2147483647|-2147483648|32768|-32769|655366|196612|2147418115|2147483640"
+    ),
     "bigint": listed(
         "0|1|-1|2|7|-7|3037000500|4294967296|2147483648|9223372036854775807|-9223372036854775808|9007199254740993|16777217"
     ),
@@ -110,7 +112,7 @@ SINCE: dict[str, int] = {
     f"{name}(timestamp with time zone, interval{more})": 16
     for name in ("date_add", "date_subtract")
     for more in ("", ", text")
-}
+} | {f"timezone(timestamp {zone} time zone)": 17 for zone in ("with", "without")}
 """Functions that older versions do not have."""
 
 
