@@ -5,24 +5,46 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from cdc.operators import array_functions, binaries, likes, regexes, strings, texts
+from cdc.operators import (
+    array_functions,
+    binaries,
+    booleans,
+    dates,
+    enums,
+    floats,
+    integers,
+    likes,
+    numerics,
+    regexes,
+    text_functions,
+    texts,
+    uuids,
+)
 from cdc.operators.builtins import Builtin, Table
 
-__all__ = ["TABLES", "builtin"]
+__all__ = ["TABLE", "TABLES", "builtin"]
 
 TABLES: list[Table] = [
     array_functions.TABLE,
     binaries.TABLE,
+    booleans.TABLE,
+    dates.TABLE,
+    enums.TABLE,
+    floats.TABLE,
+    integers.TABLE,
     likes.TABLE,
+    numerics.TABLE,
     regexes.TABLE,
-    strings.TABLE,
+    text_functions.TABLE,
     texts.TABLE,
+    uuids.TABLE,
 ]
 """The functions of each family by signature; no signature is in two."""
 
-_ALL = {signature: found for table in TABLES for signature, found in table.items()}
+TABLE: Table = {signature: found for table in TABLES for signature, found in table.items()}
+"""All functions by signature."""
 
 
 def builtin(signature: str) -> Builtin | None:
     """The function of a signature; None when it is not evaluated here."""
-    return _ALL.get(signature)
+    return TABLE.get(signature)

@@ -56,6 +56,9 @@ ROUTING = {
     "listener",
     "view",
     "dispatcher",
+    "route",
+    "index",
+    "group",
     "fence",
     "cache",
     "health",
@@ -66,6 +69,7 @@ ROUTING = {
     "wal_budget",
     "snapshot_progress",
     "chunk",
+    "expiry",
 }
 POSTGRES = {
     "question",
@@ -88,6 +92,9 @@ POSTGRES = {
     "published",
     "catalog",
     "rights",
+    "fact_query",
+    "rights_book",
+    "rights_rows",
     "loader",
     "failures",
     "recording",
@@ -98,6 +105,9 @@ POSTGRES = {
 LOOPS = {
     "admission",
     "judge",
+    "revision",
+    "sight",
+    "boundary",
     "refusals",
     "session",
     "housekeeping",
