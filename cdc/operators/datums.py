@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cdc.operators import booleans, dates, floats, integers, numerics, plain, uuids
+from cdc.operators import booleans, dates, documents, floats, integers, numerics, plain, uuids
 from cdc.operators.arrays import array_codec
 from cdc.operators.codec import Codec, Input, Output
 from cdc.operators.elements import ElementType
@@ -41,7 +41,7 @@ __all__ = ["Datums"]
 
 _CODECS: dict[int, Codec] = {
     oid: codec
-    for family in (booleans, dates, floats, integers, numerics, plain, uuids)
+    for family in (booleans, dates, documents, floats, integers, numerics, plain, uuids)
     for oid, codec in family.CODECS.items()
 }
 

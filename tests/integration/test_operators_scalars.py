@@ -9,7 +9,17 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from cdc.operators import array_functions, binaries, likes, regexes, tables, text_functions, texts
+from cdc.operators import (
+    array_functions,
+    binaries,
+    json_functions,
+    json_texts,
+    likes,
+    regexes,
+    tables,
+    text_functions,
+    texts,
+)
 from tests.operator_grid import Grid
 
 SETUP = "CREATE TYPE mood AS ENUM ('sad', 'glad', 'Sehr froh'); ALTER TYPE mood ADD VALUE 'ok' BEFORE 'glad'"
@@ -61,7 +71,7 @@ LITERALS = {
 }
 
 
-OTHERS = (array_functions, binaries, likes, regexes, text_functions, texts)
+OTHERS = (array_functions, binaries, json_functions, json_texts, likes, regexes, text_functions, texts)
 """Families that are tried elsewhere."""
 
 SCALARS = {
