@@ -135,11 +135,13 @@ class Grid:
             return "!"
         except Undecided as reason:
             return f"?{reason}"
+        if result is None:
+            return "NULL"
         if isinstance(result, bytes):
             return "=\\x" + result.hex()
         output = written if isinstance(result, Array) else Datums(Types()).output(result_oid)
-        assert output is not None
-        return "NULL" if result is None else f"={output(self.context, result)}"
+        assert output is not None, result_oid
+        return f"={output(self.context, result)}"
 
     def datum(self, kind: str, literal: Literal) -> object:
         if literal is None:

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cdc.operators import booleans, dates, documents, floats, integers, numerics, plain, uuids
+from cdc.operators import booleans, dates, documents, floats, integers, intervals, numerics, plain, times, uuids
 from cdc.operators.arrays import array_codec
 from cdc.operators.codec import Codec, Input, Output
 from cdc.operators.elements import ElementType
@@ -41,7 +41,7 @@ __all__ = ["Datums"]
 
 _CODECS: dict[int, Codec] = {
     oid: codec
-    for family in (booleans, dates, documents, floats, integers, numerics, plain, uuids)
+    for family in (booleans, dates, documents, floats, integers, intervals, numerics, plain, times, uuids)
     for oid, codec in family.CODECS.items()
 }
 
@@ -77,19 +77,23 @@ class Datums:
         """The codec of a type that is no domain."""
         if oid in _CODECS:
             return _CODECS[oid]
-        element = self._types.element(oid)
-        if element is not None:
-            return self._array(*element)
+        found = self._types.element(oid)
+        if found is not None:
+            return self._array(*found)
         labels = self._types.labels(oid)
         return enum_codec(labels) if labels else None
 
+    def element(self, oid: int) -> ElementType | None:
+        """What the arrays of a type know of their elements; None for a type that is no array, or not evaluated here."""
+        found = self._types.element(self._types.base(oid))
+        return None if found is None or self.reader(found[0]) is None else self._kind(*found)
+
+    def _kind(self, element: int, delimiter: str) -> ElementType:
+        base = self._types.base(element)
+        return ElementType(base, self.output(base), delimiter, bool(self._types.labels(base)))
+
     def _array(self, element: int, delimiter: str) -> Codec | None:
         """The codec of an array. That of a domain's elements has no input, since its constraints are not known here."""
-        kind = self.element_type(element, delimiter)
-        codec = self._codec(self._types.base(element))
+        kind = self._kind(element, delimiter)
+        codec = self._codec(kind.oid)
         return None if codec is None else array_codec(kind, codec, is_domain=kind.oid != element)
-
-    def element_type(self, oid: int, delimiter: str = ",") -> ElementType:
-        """What an array of elements of this type, or a domain on it, knows of them."""
-        base = self._types.base(oid)
-        return ElementType(base, self.output(base), delimiter, bool(self._types.labels(base)))

@@ -40,7 +40,7 @@ def loaded(text: str) -> Json:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError:
-        raise Failed("a text is not JSON") from None
+        raise Failed("the text is not JSON") from None
     except RecursionError:
         raise Undecided("a JSON document is nested too deep") from None
     if text.count("[") + text.count("{") > DEEPEST and is_deep(value):
@@ -70,7 +70,7 @@ def _number(digits: str) -> Decimal:
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise Failed("a text is not JSON")
+    raise Failed("the text is not JSON")
 
 
 _DECODER = json.JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=_no_constant)
@@ -158,7 +158,7 @@ def _json_input(context: Context, text: str) -> str:
     try:
         value = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_constant).decode(text)
     except json.JSONDecodeError:
-        raise Failed("a text is not JSON") from None
+        raise Failed("the text is not JSON") from None
     except RecursionError:
         raise Undecided("a JSON document is nested too deep") from None
     if text.count("[") + text.count("{") > DEEPEST and is_deep(value):
