@@ -110,7 +110,7 @@ def _constant(node: Node, compiler: Compiler) -> Expression:
 def _datum(node: Node, compiler: Compiler) -> object:
     if node.text("constisnull") == "true":
         return None
-    text = constant_text(node, compiler.scope)
+    text = _label(node, compiler) or constant_text(node, compiler.scope)
     read = compiler.datums.input(compiler.base(node.number("consttype")))
     if text is None or read is None:
         raise NotSupported(construct(node, compiler.scope))
@@ -118,6 +118,14 @@ def _datum(node: Node, compiler: Compiler) -> object:
         return read(_PLAIN, text)
     except (Failed, Undecided, ValueError):
         raise NotSupported(f"{construct(node, compiler.scope)} that cdc cannot read") from None
+
+
+def _label(node: Node, compiler: Compiler) -> str | None:
+    """The label of an enum's constant, whose datum is the label's OID; None for another type."""
+    base, datum = compiler.base(node.number("consttype")), node.fields.get("constvalue")
+    if not compiler.scope.types.labels(base) or not isinstance(datum, bytes):
+        return None
+    return compiler.scope.types.label(base, int.from_bytes(datum[:4], "little"))
 
 
 _PLAIN = Context()
