@@ -18,6 +18,7 @@ from cdc.catalog import load_types
 from cdc.connection import connect
 from cdc.errors import SubscriptionError
 from cdc.fact_query import FACTS, ROLES
+from cdc.parsed_bodies import add_bodies
 from cdc.relation import Column, Relation
 from cdc.rls import Policy, TableRights, review
 from cdc.rls.facts import Facts
@@ -97,6 +98,7 @@ def read_facts(connection: psycopg.Connection[Any], oids: Collection[int]) -> di
         oids: OIDs of the tables.
     """
     rows = psycopg.RawCursor(connection).execute(FACTS, [list(oids)]).fetchall() if oids else []
+    add_bodies(connection, [said for _, said in rows])
     return {oid: Facts.read(oid, said) for oid, said in rows}
 
 

@@ -92,6 +92,7 @@ POSTGRES = {
     "published",
     "catalog",
     "rights",
+    "parsed_bodies",
     "fact_query",
     "rights_book",
     "rights_rows",
