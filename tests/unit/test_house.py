@@ -43,6 +43,7 @@ MEANING = {
     "rls",
     "filters",
     "predicate",
+    "explanation",
     "operators",
 }
 ROUTING = {
@@ -93,6 +94,9 @@ POSTGRES = {
     "catalog",
     "rights",
     "parsed_bodies",
+    "explaining",
+    "sample",
+    "shadow",
     "fact_query",
     "rights_book",
     "rights_rows",
