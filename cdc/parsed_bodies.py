@@ -25,7 +25,10 @@ import psycopg
 from cdc.connection import connect, connection_string
 from cdc.errors import CdcError
 
-__all__ = ["add_bodies"]
+__all__ = ["AMBIGUOUS", "add_bodies"]
+
+AMBIGUOUS = ""
+"""The tree of a function that must not be decided, not even by a body that cdc knows."""
 
 _MOST = 200
 """Functions that are parsed at once at most."""
@@ -153,8 +156,8 @@ class _Bodies:
             trees = []
             for oid in found:
                 tree = self._tree(oid, functions[oid])
-                if tree is not None:
-                    functions[oid]["tree"] = tree
+                functions[oid]["tree"] = tree
+                if tree:
                     trees.append(tree)
                     self._restrict(functions[oid], tree)
             self._describe(said, functions, trees)
@@ -181,7 +184,7 @@ class _Bodies:
         return connection
 
     def _parse(self, function: Mapping[str, Any], aside: psycopg.Connection[Any]) -> str | None:
-        """The tree of a body, when it means the same wherever it is called; else None."""
+        """The tree of a body: None when it cannot be had, AMBIGUOUS unless it means the same wherever it is called."""
         row = psycopg.RawCursor(aside).execute(_TYPE, [function["result"]]).fetchone()
         result = None if row is None else row[0]
         text = _COPY.format(result=result, body=function["body"])
@@ -191,7 +194,9 @@ class _Bodies:
         schemas = [name.replace('"', '""') for (name,) in self._ask(_SCHEMAS)]
         first = _under("pg_catalog", text, aside)
         second = _under(", ".join(f'"{name}"' for name in [*schemas, "pg_catalog"]), text, aside)
-        return first if first is not None and second is not None and _plain(first) == _plain(second) else None
+        if first is None:
+            return None
+        return first if second is not None and _plain(first) == _plain(second) else AMBIGUOUS
 
     def _describe(self, said: dict[str, Any], functions: dict[str, Any], trees: Collection[str]) -> None:
         """Add the operators and functions that the trees mention."""
@@ -218,7 +223,7 @@ class _Bodies:
         for function in _definers(said):
             called = [int(number) for number in _MENTIONED.findall(function["tree"])]
             if called and not self._ask(_AS_OWNER, function["owner"], called)[0][0]:
-                function["tree"] = None
+                function["tree"] = AMBIGUOUS
 
     def _known(self, query: str, oids: Iterable[str]) -> list[Any]:
         asked = [int(oid) for oid in oids]
@@ -255,7 +260,7 @@ def _is_text(function: Mapping[str, Any]) -> bool:
 
 def _definers(said: Mapping[str, Any]) -> list[dict[str, Any]]:
     functions: Iterable[dict[str, Any]] = (said["functions"] or {}).values()
-    return [each for each in functions if each["definer"] and each["tree"] is not None]
+    return [each for each in functions if each["definer"] and each["tree"]]
 
 
 def _plain(tree: str) -> str:

@@ -16,8 +16,6 @@ import psycopg
 from cdc.errors import SubscriptionError
 from cdc.fact_query import FACTS, ROLES
 from cdc.parsed_bodies import add_bodies
-from cdc.relation import Column, Relation
-from cdc.rls import Policy, TableRights, review
 from cdc.rls import TableRights
 from cdc.rls.facts import Facts
 from cdc.rls.grants import Roles, rights_of

@@ -80,10 +80,10 @@ def test_a_string_is_parsed_as_the_server_parses_it(server_db: psycopg.Connectio
 def test_what_a_body_calls_is_known_too(server_db: psycopg.Connection[Any]) -> None:
     server_db.execute("SET check_function_bodies = off")
     make(server_db, "SELECT app.inner_one() || auth.role()")
-    assert tree(server_db) is None, "it does not exist"
+    assert not tree(server_db), "it does not exist"
     make(server_db, "SELECT upper(current_setting('app.tenant', true))", name="app.inner_one")
     make(server_db, "SELECT app.inner_one() || auth.role()")
-    assert tree(server_db) is not None
+    assert tree(server_db)
     known = facts(server_db)
     names = {dict(each.fields)["name"] for each in known.functions.values()}
     assert {"tenant", "inner_one", "role", "upper", "current_setting", "textcat"} <= names
@@ -110,7 +110,7 @@ def test_no_body_gets_anything_done(server_db: psycopg.Connection[Any], body: st
     """A body may hold any text when nobody checked it. It is parsed on a powerful connection."""
     server_db.execute("SET check_function_bodies = off")
     make(server_db, body)
-    assert tree(server_db) is None
+    assert not tree(server_db)
     tables = "SELECT 1 FROM pg_class WHERE relname = 'wells' UNION ALL SELECT 2 FROM pg_roles WHERE rolname = 'evil'"
     assert server_db.execute(tables).fetchall() == [(1,)]
     left = "SELECT proname FROM pg_proc WHERE proname IN ('cdc_parsed_body', 'f')"
@@ -120,39 +120,39 @@ def test_no_body_gets_anything_done(server_db: psycopg.Connection[Any], body: st
 def test_names_that_others_could_mean(server_db: psycopg.Connection[Any]) -> None:
     """A string's names are those of whoever calls. Somebody may put his own function before PostgreSQL's."""
     make(server_db, "SELECT current_setting('app.tenant'::text, true)")
-    assert tree(server_db) is not None
+    assert tree(server_db)
     make(server_db, "SELECT 'other'::text", name="public.elsewhere")
-    assert tree(server_db) is not None
+    assert tree(server_db)
     server_db.execute(
         "CREATE FUNCTION public.current_setting(text, boolean) RETURNS text LANGUAGE sql AS $$SELECT 'mine'$$"
     )
-    assert tree(server_db) is None
+    assert not tree(server_db)
     own = "SET search_path = pg_catalog"
     make(server_db, "SELECT current_setting('app.tenant'::text, true)", rest=own)
-    assert tree(server_db) is not None, "it has a search_path of its own"
+    assert tree(server_db), "it has a search_path of its own"
     make(server_db, "SELECT current_setting('app.tenant'::text, true)", rest="SET search_path = ''")
-    assert tree(server_db) is not None
+    assert tree(server_db)
     make(server_db, "SELECT current_setting('app.tenant'::text, true)", rest="SET search_path = public, pg_catalog")
     found = tree(server_db)
     assert found is not None and ":funcid 3294 " not in found
     make(
         server_db, "SELECT current_setting('app.tenant'::text, true)", rest="SET search_path = '' SET work_mem = '1MB'"
     )
-    assert tree(server_db) is None
+    assert not tree(server_db)
     make(server_db, "SELECT elsewhere()")
-    assert tree(server_db) is None, "only a session with public in its search_path finds it"
+    assert not tree(server_db), "only a session with public in its search_path finds it"
 
 
 def test_an_operator_and_a_type_of_somebody_else(server_db: psycopg.Connection[Any]) -> None:
     make(server_db, "SELECT ('a' || current_setting('app.tenant', true))::text")
-    assert tree(server_db) is not None
+    assert tree(server_db)
     server_db.execute("CREATE FUNCTION app.glue(text, text) RETURNS text LANGUAGE sql AS $$SELECT 'mine'$$")
     server_db.execute("CREATE OPERATOR app.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = app.glue)")
-    assert tree(server_db) is None
+    assert not tree(server_db)
     server_db.execute("DROP OPERATOR app.|| (text, text)")
-    assert tree(server_db) is not None
+    assert tree(server_db)
     server_db.execute('CREATE DOMAIN app."text" AS pg_catalog.text')
-    assert tree(server_db) is None
+    assert not tree(server_db)
 
 
 def test_rights_that_names_need(server_db: psycopg.Connection[Any]) -> None:
@@ -163,7 +163,7 @@ def test_rights_that_names_need(server_db: psycopg.Connection[Any]) -> None:
         server_db.execute("CREATE SCHEMA hidden; REVOKE ALL ON SCHEMA hidden FROM PUBLIC")
         make(server_db, "SELECT 'x'::text", name="hidden.secret")
         make(server_db, "SELECT hidden.secret()")
-        assert tree(server_db) is not None
+        assert tree(server_db)
 
         def execute() -> Any:
             row = server_db.execute("SELECT 'app.tenant()'::regprocedure::oid").fetchone()
@@ -182,16 +182,16 @@ def test_rights_that_names_need(server_db: psycopg.Connection[Any]) -> None:
         make(server_db, "SELECT hidden.secret()", rest="SECURITY DEFINER")
         assert 0 in execute() and tree(server_db) is not None
         server_db.execute(f"ALTER FUNCTION app.tenant() OWNER TO {role}")
-        assert tree(server_db) is not None
+        assert tree(server_db)
         server_db.execute(f"REVOKE USAGE ON SCHEMA hidden FROM {role}")
-        assert tree(server_db) is None
+        assert not tree(server_db)
     finally:
         server_db.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
 
 
 def test_without_the_right_to_parse_there_is_no_tree(server_db: psycopg.Connection[Any], database: str) -> None:
     make(server_db, "SELECT current_setting('app.tenant', true)")
-    assert tree(server_db) is not None
+    assert tree(server_db)
     name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
     role = f"r{uuid.uuid4().hex[:8]}"
     server_db.execute(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC; CREATE ROLE {role} LOGIN PASSWORD 'p'")
@@ -209,7 +209,7 @@ def test_without_the_right_to_parse_there_is_no_tree(server_db: psycopg.Connecti
 
 def test_nothing_is_parsed_twice_and_nothing_stays(server_db: psycopg.Connection[Any]) -> None:
     make(server_db, "SELECT current_setting('app.tenant', true)")
-    assert tree(server_db) is not None
+    assert tree(server_db)
     before = server_db.execute("SELECT count(*) FROM pg_stat_activity").fetchone()
     xid = server_db.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
     for _ in range(5):
