@@ -58,7 +58,13 @@ class Judged(Protocol):
         """Why, for the last of these."""
 
 
-class Subscription:
+class Called:
+    """What a change touches of a subscription. It stands together, since with many of them memory is what takes time."""
+
+    __slots__ = ("_at_work", "_last", "_parked", "closed", "delivered", "handler", "lane")
+
+
+class Subscription(Called):
     """One subscriber's interest in one table.
 
     Attributes:
@@ -77,16 +83,13 @@ class Subscription:
     """
 
     __slots__ = (
-        "_at_work",
         "_attached",
         "_errors",
         "_in_parts",
-        "_last",
         "_name_lost",
         "_oid",
         "_on_close",
         "_order",
-        "_parked",
         "_problem",
         "_seen",
         "_sent",
@@ -95,13 +98,9 @@ class Subscription:
         "_view",
         "accept_undecided",
         "asked",
-        "closed",
-        "delivered",
         "denied",
         "filter",
         "first",
-        "handler",
-        "lane",
         "name",
         "operations",
         "refused",
