@@ -151,6 +151,13 @@ class Delivery:
         lane = subscription.lane
         return self.call(subscription, event) if lane is None else self.lanes.put(subscription, lane, event, None)
 
+    def end(self, subscription: Subscription, event: Any) -> Steps:
+        """Hand out the last event of a subscription that was closed. What waits in its lane goes."""
+        lane = subscription.lane
+        left = self.call(subscription, event) if lane is None else self.lanes.put(subscription, lane, event, None, True)
+        if left is not None:
+            yield from left
+
     def _name_lost(self, place: Place, relation: Relation) -> Steps:
         """Tell those who go by the name that the table had before: its changes go past them from here on."""
         for each in self._dispatcher.renamed(relation):

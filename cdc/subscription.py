@@ -59,7 +59,7 @@ class Judged(Protocol):
 
 
 class Called:
-    """What a change touches of a subscription. It stands together, since with many of them memory is what takes time."""
+    """What a change touches of a subscription; together, since with many of them memory is what takes time."""
 
     __slots__ = ("_at_work", "_last", "_parked", "closed", "delivered", "handler", "lane")
 
@@ -75,7 +75,9 @@ class Subscription(Called):
         terms: how it wants to be served.
         lane: where its events wait; None when the handler is called at once, event by event.
         filter: the filter's text, or None.
-        subject: as whom it looks; None is trusted and sees everything.
+        subject: as whom it looks; None is trusted and sees everything. A renewed one stands here once it is in force.
+        closed: whether it receives nothing more.
+        closed_reason: why it was closed, such as the end of its subject's time; None when the program closed it.
         delivered: number of events handed out, to the handler or to the lane before it.
         snapshot: how far the reading of the table's rows has come; None when nobody asked for them.
         denied: why nothing is visible at the moment, or None.
@@ -89,8 +91,10 @@ class Subscription(Called):
         "_name_lost",
         "_oid",
         "_on_close",
+        "_on_renew",
         "_order",
         "_problem",
+        "_renewed",
         "_seen",
         "_sent",
         "_trouble",
@@ -98,6 +102,7 @@ class Subscription(Called):
         "_view",
         "accept_undecided",
         "asked",
+        "closed_reason",
         "denied",
         "filter",
         "first",
@@ -138,6 +143,7 @@ class Subscription(Called):
         self.accept_undecided = accept_undecided
         self.first = first
         self.closed = False
+        self.closed_reason: str | None = None
         self.delivered = 0
         self._undecided = 0
         self._errors = 0
@@ -157,6 +163,9 @@ class Subscription(Called):
         """What of it is parked; None when nothing can be."""
         self._last: Place | None = None
         self._on_close = on_close
+        self._on_renew: Callable[[Subscription, Subject], None] | None = None
+        self._renewed: Subject | None = None
+        """A subject that was accepted and is not in force yet."""
         self._attached: frozenset[int] = frozenset()
         """OIDs of the partitions that had been attached when the subscription was checked; PostgreSQL 14 only."""
         self._in_parts = self.terms.snapshot
@@ -236,9 +245,38 @@ class Subscription(Called):
         """Whether events that its handler cannot take are kept aside."""
         return self.terms.on_error == "park"
 
+    @property
+    def expires(self) -> float | None:
+        """When its subject's claims are not valid any more, in seconds since 1970; None: never."""
+        subject = self._renewed or self.subject
+        return None if subject is None else subject.expires
+
+    def update_subject(self, subject: Subject) -> None:
+        """Go on as another subject, as when a token was renewed. From any thread, and from a handler.
+
+        It is checked at once, which asks the server on the spot, and in force from the next transaction on. When it may
+        see something else than the one before, a `Gap` of kind `GapKind.RIGHTS` comes before the next change.
+
+        Raises SubscriptionError when the subject cannot be had or has expired, or the subscription is trusted or
+        closed; then everything stays as it is. ConnectionFailed when the server cannot be asked: try again.
+        """
+        if not isinstance(subject, Subject):
+            raise SubscriptionError(
+                f"update_subject takes a cdc.Subject, not {type(subject).__name__}: nobody becomes trusted by it"
+            )
+        if self.subject is None or self._on_renew is None:
+            raise SubscriptionError(f"{self} has no subject of its own to renew: give one when you subscribe")
+        if self.closed:
+            raise SubscriptionError(f"{self} is closed: subscribe anew")
+        self._on_renew(self, subject)
+
     def close(self) -> None:
         """Receive nothing more, from now on. Idempotent; may be called from any thread and from a handler."""
+        self._end(None)
+
+    def _end(self, reason: str | None) -> None:
         if not self.closed:
+            self.closed_reason = reason
             self.closed = True
             if self._on_close is not None:
                 self._on_close(self)

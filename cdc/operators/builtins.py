@@ -24,6 +24,7 @@ class Builtin:
         contextual: whether it needs the context.
         timed: whether its result depends on the moment.
         equality: whether it is a type's `=`, so that equal hashables of `Equality` decide it.
+        ordered: whether it needs the order of texts, so that it is `Undecided` but under a `CODE_POINT` collation.
     """
 
     call: Callable[..., object]
@@ -31,6 +32,7 @@ class Builtin:
     contextual: bool = False
     timed: bool = False
     equality: bool = False
+    ordered: bool = False
 
 
 Table = Mapping[str, Builtin]

@@ -5,23 +5,54 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from cdc.operators import booleans, dates, enums, floats, integers, numerics, uuids
+from cdc.operators import (
+    array_functions,
+    binaries,
+    booleans,
+    dates,
+    enums,
+    fields,
+    floats,
+    integers,
+    intervals,
+    likes,
+    moments,
+    numerics,
+    regexes,
+    strings,
+    texts,
+    times,
+    truncation,
+    uuids,
+)
 from cdc.operators.builtins import Builtin, Table
 
-__all__ = ["TABLE", "builtin"]
+__all__ = ["TABLE", "TABLES", "builtin"]
 
-_FAMILIES: list[Table] = [
+TABLES: list[Table] = [
+    array_functions.TABLE,
+    binaries.TABLE,
     booleans.TABLE,
     dates.TABLE,
     enums.TABLE,
+    fields.TABLE,
     floats.TABLE,
     integers.TABLE,
+    intervals.TABLE,
+    likes.TABLE,
+    moments.TABLE,
     numerics.TABLE,
+    regexes.TABLE,
+    strings.TABLE,
+    texts.TABLE,
+    times.TABLE,
+    truncation.TABLE,
     uuids.TABLE,
 ]
+"""The functions of each family by signature; no signature is in two."""
 
-TABLE: Table = {signature: found for family in _FAMILIES for signature, found in family.items()}
-"""All functions by signature; no signature is in two families."""
+TABLE: Table = {signature: found for table in TABLES for signature, found in table.items()}
+"""All functions by signature."""
 
 
 def builtin(signature: str) -> Builtin | None:

@@ -112,10 +112,6 @@ class Types:
         info = self._added.get(oid)
         return LABEL if info is not None and oid not in ARRAYS and info.is_enum else None
 
-    def name(self, oid: int) -> str:
-        """The type's name as a person writes it, such as `bigint`, `text[]` or `shop.mood`; `type 12345` if unknown."""
-        return type_name(oid, self._added)
-
     def labels(self, oid: int) -> tuple[str, ...]:
         """The labels of an enum in their order; empty for other types, and when they are not known."""
         info = self._added.get(oid)
@@ -128,6 +124,15 @@ class Types:
             seen.add(oid)
             oid = self._added[oid].base
         return oid
+
+    def is_enum(self, oid: int) -> bool:
+        """Whether it is an enum, or a domain over one."""
+        info = self._added.get(self.base(oid))
+        return info is not None and info.is_enum
+
+    def name(self, oid: int) -> str:
+        """The type's name as a person writes it, such as `bigint`, `text[]` or `shop.mood`; `type 12345` if unknown."""
+        return type_name(oid, self._added)
 
     def _decoder(self, oid: int, form: Form) -> Decode:
         decoders = self._decoders

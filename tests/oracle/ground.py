@@ -32,6 +32,8 @@ class Place:
     Attributes:
         connection: a superuser's, whose cells look as the stream's do.
         version: the server's version, such as 180006.
+        scene: what is played; `relation`, `types` and `cells` are its table's.
+        hidden: the columns that PostgreSQL does not let each subject select.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -43,6 +45,7 @@ class Place:
         self.scene: Scene
         self.relation: Relation
         self.cells: list[list[bytes | None]] = []
+        self.hidden: list[frozenset[str]] = []
         self._sessions = ExitStack()
         self._readers: dict[int, psycopg.Connection[Any]] = {}
 
@@ -56,6 +59,8 @@ class Place:
             self.connection.execute(scene.insert(key, row))
         self.relation = self._describe()
         self.cells = self.read()
+        # Before there are policies, which may raise for a subject before anybody asks for its privileges.
+        self.hidden = [self._hidden(number) for number in range(len(scene.subjects))]
 
     def leave(self) -> None:
         """Drop the scene."""
@@ -121,7 +126,7 @@ class Place:
         rows = session.execute("SELECT key, problem FROM oracle.shown(%s, %s)", (query, keys)).fetchall()
         return {key for key, problem in rows if problem is None}, {key: problem for key, problem in rows if problem}
 
-    def hidden(self, place: int) -> frozenset[str]:
+    def _hidden(self, place: int) -> frozenset[str]:
         """The columns that PostgreSQL does not let a subject select."""
         session, found = self.reader(place), set()
         for column in self.relation.columns:
@@ -140,7 +145,12 @@ class Place:
 def open_session(dsn: str, subject: Subject) -> psycopg.Connection[Any]:
     """A session as a subject."""
     session = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+    user = subject.setting("session_authorization")
+    if user is not None:
+        session.execute(sql.SQL("SET SESSION AUTHORIZATION {}").format(sql.Identifier(user)))
     for name, value in subject.settings:
+        if name == "session_authorization":
+            continue
         session.execute("SELECT set_config(%s, %s, false)", (name, value))
     session.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(subject.role)))
     return session

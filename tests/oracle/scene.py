@@ -86,16 +86,21 @@ class Scene:
     subjects: list[Subject]
     dropped: bool = False
     external: bool = False
+    partitioned: bool = False
 
     def create(self) -> list[str]:
         """The statements that make the table, without rows."""
         names = [f"{column.name} {column.kind.name}{column.kind.suffix}" for column in self.columns]
         if self.dropped:
             names.insert(1, "gone int")
+        by = " PARTITION BY HASH (id)" if self.partitioned else ""
         made = [
             f"DROP TABLE IF EXISTS {self.table}",
-            f"CREATE TABLE {self.table} (id int PRIMARY KEY, {', '.join(names)})",
+            f"CREATE TABLE {self.table} (id int PRIMARY KEY, {', '.join(names)}){by}",
         ]
+        for remainder, part in enumerate(self.parts):
+            bounds = f"FOR VALUES WITH (MODULUS 2, REMAINDER {remainder})"
+            made.append(f"CREATE TABLE {part} PARTITION OF {self.table} {bounds}")
         if self.dropped:
             made.append(f"ALTER TABLE {self.table} DROP COLUMN gone")
         if self.external:
@@ -103,10 +108,18 @@ class Scene:
             made += [f"ALTER TABLE {self.table} ALTER {name} SET STORAGE EXTERNAL" for name in texts]
         return [*made, *self.options, *self.rights]
 
+    @property
+    def parts(self) -> list[str]:
+        """Its partitions."""
+        return [f"{self.table}_{number}" for number in range(2)] if self.partitioned else []
+
     def insert(self, key: int, row: tuple[str | None, ...]) -> str:
         """The INSERT of one row."""
-        cells = ", ".join("NULL" if cell is None else literal(cell, "") for cell in row)
-        return f"INSERT INTO {self.table} VALUES ({key}, {cells})"
+        return f"INSERT INTO {self.table} VALUES ({key}, {', '.join(map(self.cell, row))})"
+
+    def cell(self, text: str | None) -> str:
+        """A cell's text as SQL."""
+        return "NULL" if text is None else literal(text, "")
 
 
 def reset(version: int) -> list[str]:
@@ -124,9 +137,10 @@ def reset(version: int) -> list[str]:
 
 
 def draw_scene(
-    draw: Random, number: int, version: int, kinds: list[Kind], rows: int = 40, plain: bool = False
+    draw: Random, number: int, version: int, kinds: list[Kind], rows: int = 24, streamed: bool = False
 ) -> Scene:
-    """A random scene. `plain` leaves out what hides the whole table, for those who care about rows."""
+    """A random scene. One that is `streamed` has no rights that hide the whole table, and large texts out of line."""
+    plain = streamed
     schema = "hidden" if not plain and draw.random() < 0.15 else "oracle"
     table = f"{schema}.t{number}"
     weights = [kind.weight for kind in kinds]
@@ -147,6 +161,8 @@ def draw_scene(
         rights,
         [_subject(draw) for _ in range(draw.randint(7, 10))],
         dropped=draw.random() < 0.2,
+        external=streamed,
+        partitioned=draw.random() < 0.2,
     )
 
 
@@ -233,6 +249,7 @@ _SETTINGS: dict[str, list[str]] = {
     "request.jwt.claim.role": ["authenticated", "", "anon"],
     "request.jwt.claim.email": ["x@example.org", ""],
 }
+_ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Apia")
 _ODD_CLAIMS = (
     "",
     "{",
@@ -254,6 +271,10 @@ def _subject(draw: Random) -> Subject:
         if draw.random() < (0.12 if "jwt" in name else 0.75)
     }
     role = draw.choices(_READERS, [2, 2, 2, 3, 3, 3, 1, 1, 0.4, 2, 6])[0]
+    if draw.random() < 0.5:
+        settings["TimeZone"] = draw.choice(_ZONES)
+    if draw.random() < 0.3:
+        settings["session_authorization"] = draw.choice(("o_super", "postgres"))
     chance = draw.random()
     if chance < 0.06:
         return Subject(role, settings=settings)

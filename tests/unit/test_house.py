@@ -43,6 +43,7 @@ MEANING = {
     "rls",
     "filters",
     "predicate",
+    "explanation",
     "operators",
 }
 ROUTING = {
@@ -69,6 +70,7 @@ ROUTING = {
     "wal_budget",
     "snapshot_progress",
     "chunk",
+    "expiry",
 }
 POSTGRES = {
     "question",
@@ -91,6 +93,12 @@ POSTGRES = {
     "published",
     "catalog",
     "rights",
+    "explaining",
+    "sample",
+    "shadow",
+    "fact_query",
+    "rights_book",
+    "rights_rows",
     "loader",
     "failures",
     "recording",
@@ -101,6 +109,9 @@ POSTGRES = {
 LOOPS = {
     "admission",
     "judge",
+    "sight",
+    "boundary",
+    "revision",
     "refusals",
     "session",
     "housekeeping",
