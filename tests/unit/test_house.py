@@ -109,9 +109,9 @@ POSTGRES = {
 LOOPS = {
     "admission",
     "judge",
-    "revision",
     "sight",
     "boundary",
+    "revision",
     "refusals",
     "session",
     "housekeeping",
