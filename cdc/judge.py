@@ -20,6 +20,7 @@ from cdc.refusals import check_hidden, check_identity, refuse
 from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide
+from cdc.session_functions import SessionFunctions
 from cdc.subscription import Subscription
 from cdc.values import Types
 
@@ -45,17 +46,25 @@ class Judge:
         self._rights: dict[tuple[int, str], TableRights | None] = {}
         self._changed = False
         self.moment = Moment()
+        self.session_functions: SessionFunctions | None = None
 
     def check(self, subscription: Subscription, relation: Relation) -> Decision | None:
         """Raise SubscriptionError when changes of this relation could not be judged for it."""
         if subscription.subject is not None:
             self.load(relation.oid, subscription.subject.role)
+            self._ask(relation.oid, subscription.subject)
         predicate, decision = self.judge(subscription, relation)
         if decision is not None and decision.unsupported:
             refuse(relation, decision)
         if predicate is not None and not subscription.accept_undecided:
             check_identity(subscription, relation, predicate)
         return decision
+
+    def _ask(self, oid: int, subject: Subject) -> None:
+        """Let the server run the functions that the user has listed, for this subject."""
+        rights = self._rights.get((oid, subject.role))
+        if self.session_functions is not None and isinstance(rights, TableRights):
+            self.session_functions.ask(subject, rights.functions.values())
 
     def judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
         """Filter and policies as one predicate (None sees everything), and the decision of the policies."""
