@@ -58,7 +58,9 @@ def read_facts(connection: psycopg.Connection[Any], oids: Collection[int]) -> di
 
 def read_roles(connection: psycopg.Connection[Any], names: Collection[str]) -> Roles:
     """The roles of these names, and all that they are members of, as of now; without those that do not exist."""
-    row = psycopg.RawCursor(connection).execute(ROLES, [list(names)]).fetchone()
+    with connection.transaction(force_rollback=True):
+        connection.execute("RESET TimeZone")  # or the server would tell of the setting that `connect` has made
+        row = psycopg.RawCursor(connection).execute(ROLES, [list(names)]).fetchone()
     assert row is not None
     return Roles.read(json.loads(row[0]))
 

@@ -17,7 +17,6 @@ from typing import TypeAlias
 from cdc.operators import Builtin, Collation, Context, Datums, Failed, Undecided, builtin
 from cdc.predicate import Predicate
 from cdc.rls.constructs import NotSupported, Scope, construct
-from cdc.rls.documents import DOCUMENTS, INPUTS
 from cdc.rls.expression import Expression, Session, Term, tested, testing
 from cdc.rls.nodes import Node
 from cdc.rls.policy import Function
@@ -206,7 +205,7 @@ class Compiler:
         """The function with this OID. Raises NotSupported when it is not evaluated here."""
         function = self.scope.rights.functions.get(oid)
         signature = "" if function is None else function.signature
-        found = builtin(signature) or DOCUMENTS.get(signature)
+        found = builtin(signature)
         if function is None or found is None:
             raise NotSupported(construct(node, self.scope))
         return Called(found, function, function.name)
@@ -219,7 +218,7 @@ class Compiler:
 
     def input(self, type_oid: int) -> Callable[[Context, str], object] | None:
         """The input function of a type; None when that is not evaluated here."""
-        return self.datums.input(type_oid) or INPUTS.get(type_oid)
+        return self.datums.input(type_oid)
 
     def collation(self, node: Node, called: Called) -> Collation:
         """What can be done under the collation of a call. Raises NotSupported when that is not enough."""
