@@ -108,7 +108,7 @@ def test_it_is_run_once_and_as_the_subject(kind: str, login: Login, database: st
         db.execute(f"ALTER ROLE {login.name} NOLOGIN")
         again = running.subscribe("wells", told.append, subject=subject)
         assert again.denied is None, "what it gave is known"
-        with pytest.raises(cdc.ConnectionFailed):
+        with pytest.raises(cdc.ConfigurationError, match="is not permitted to log in"):
             running.subscribe("wells", told.append, subject=user("bob"))
 
 
