@@ -26,11 +26,13 @@ RESULTS = Path(__file__).parent / "results"
 UNITS = {
     "_rows_per_second": "rows/s",
     "_events_per_second": "events/s",
+    "_decisions_per_second": "decisions/s",
     "_transactions_per_second": "tx/s",
     "_milliseconds": "ms",
     "_microseconds": "µs",
     "_seconds": "s",
     "_mebibytes": "MiB",
+    "_bytes": "bytes",
     "_ratio": "",
 }
 """Endings of names and the units they stand for; the first that fits counts."""

@@ -20,10 +20,11 @@ import end_to_end
 import latency
 import load
 import memory
+import policy
 import profile_path
 import snapshot
 
-SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, load, memory, delivery, decode, profile_path, snapshot)
+SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, load, memory, delivery, decode, policy, profile_path, snapshot)
 LEAST = 100
 
 

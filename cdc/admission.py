@@ -15,9 +15,10 @@ import psycopg
 from psycopg import sql
 
 from cdc.cache import Cache
-from cdc.catalog import load_types, nondeterministic, oid_of, partition_root, primary_key, relation_message
+from cdc.catalog import collations, load_types, oid_of, partition_root, primary_key, relation_message
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.family import Family, Member
+from cdc.filters import NOTHING_KNOWN, Collations
 from cdc.judge import Judge
 from cdc.log import log
 from cdc.pgoutput import RelationMessage, describe
@@ -26,6 +27,7 @@ from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
 from cdc.refusals import check_binary, check_collation, no_table, refuse_children
 from cdc.relation import Relation
+from cdc.rls import Subject
 from cdc.snapshot import check_readable
 from cdc.subscription import Subscription
 from cdc.values import TypeInfo, Types
@@ -58,8 +60,8 @@ class Admission:
         self._types = types or Types()
         self._binary = binary
         self._checked: dict[Subscription, Relation] = {}
-        self._nondeterministic: dict[int, frozenset[str]] = {}
-        self.judge = Judge(connection, self._types, self._nondeterministic)
+        self._collations: dict[int, Collations] = {}
+        self.judge = Judge(connection, self._types, self._collations)
         self._caches = caches
         self._tables: dict[tuple[str, str], int] = {}
         self._late: set[Subscription] = set()
@@ -102,6 +104,33 @@ class Admission:
         for schema, table in sorted(meant):
             self.check(family.member(schema, table))
 
+    def check_renewed(self, subscription: Subscription, subject: Subject) -> dict[Subscription, str]:
+        """Raise SubscriptionError when the subscription could not be had as this subject.
+
+        Returns why it could not of tables that a pattern found later, and that were refused before, too.
+        """
+        refused: dict[Subscription, str] = {}
+        for part in subscription.parts:
+            operations = part.operations if part.asked else None
+            probe = Subscription(
+                part.schema, part.table, part.handler, operations, part.filter, subject, part.accept_undecided
+            )
+            relation = self._checked.get(part)
+            if relation is None:
+                relation = self._describe(relation_message(self._connection, self._names, part.schema, part.table))
+                self._checked[part] = relation
+            try:
+                self.judge.check(probe, relation)
+            except SubscriptionError as error:
+                if part.refused is None:
+                    raise
+                refused[part] = str(error)
+        return refused
+
+    def checked(self, subscription: Subscription) -> Relation | None:
+        """The table of a subscription with a subject as the catalog described it last; None when that is not known."""
+        return self._checked.get(subscription)
+
     def join(self, member: Member, relation: Relation) -> None:
         """A table that a family means was announced: check what a subscription to it would be checked for.
 
@@ -136,11 +165,11 @@ class Admission:
                 self.judge.load(message.oid, role)
         return self._describe(message)
 
-    def asked(self, relation: Relation) -> tuple[int | None, tuple[TypeInfo, ...], frozenset[str]]:
-        """What the catalog was asked for a relation: who has its name, its types, and its odd collations."""
+    def asked(self, relation: Relation) -> tuple[int | None, tuple[TypeInfo, ...], Collations]:
+        """What the catalog was asked for a relation: who has its name, its types, and its columns' collations."""
         oid = self._tables.get((relation.schema, relation.table))
         types = self._types.known(column.type_oid for column in relation.columns)
-        return oid, types, self._nondeterministic.get(relation.oid, frozenset())
+        return oid, types, self._collations.get(relation.oid, NOTHING_KNOWN)
 
     def view(self, subscription: Subscription, relation: Relation) -> View:
         """What the subscription sees of the relation, by what is known already.
@@ -181,11 +210,20 @@ class Admission:
         replaced = subscription._oid != relation.oid and self._tables.get((relation.schema, relation.table))
         predicate, decision = self.judge.judge(subscription, relation)
         if decision is None:
-            return View(subscription, relation, predicate, replaced=replaced == relation.oid)
+            is_other = replaced == relation.oid
+            return View(subscription, relation, predicate, replaced=is_other, moment=self.judge.moment)
         subscription.denied = decision.denied
         if subscription in self._checked:
             self._checked[subscription] = relation
-        return View(subscription, relation, predicate, decision.hidden, not decision.granted, replaced == relation.oid)
+        return View(
+            subscription,
+            relation,
+            predicate,
+            decision.hidden,
+            denied=not decision.granted,
+            replaced=replaced == relation.oid,
+            moment=self.judge.moment,
+        )
 
     def review(self) -> None:
         """After rights changed: what they mean to subscriptions whose relation was not streamed yet."""
@@ -263,7 +301,7 @@ class Admission:
         missing = self._types.missing(column.type_oid for column in message.columns)
         if missing:
             self._types.add(load_types(self._connection, missing))
-        self._nondeterministic[message.oid] = nondeterministic(self._connection, message.oid)
+        self._collations[message.oid] = collations(self._connection, message.oid)
         keys = primary_key(self._connection, message.oid) if message.replica_identity == "f" else []
         return describe(message, self._types, keys)
 
@@ -278,7 +316,7 @@ class Admission:
             if equality is None:
                 raise SubscriptionError(f"{relation}: a {self._types.name(oid)} column cannot be a key: {column!r}")
             equalities.append(equality)
-        check_collation(relation, cache.by or (), self._nondeterministic.get(relation.oid, frozenset()))
+        check_collation(relation, cache.by or (), self._collations.get(relation.oid, NOTHING_KNOWN))
         cache.bind(relation, tuple(equalities))
 
 

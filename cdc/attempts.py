@@ -28,6 +28,7 @@ from cdc.waiting import Await, Call, Step, Steps, Wait
 
 __all__ = ["Attempts", "Unfinished", "described", "is_cancelled", "name_of"]
 
+_TOLD_ONCE = frozenset({GapKind.TABLE_REPLACED, GapKind.RIGHTS, GapKind.SUBJECT_EXPIRED})
 _LOOK = 0.5
 """Seconds after which a pause looks whether somebody stopped the consumer, where nobody wakes it."""
 
@@ -187,7 +188,7 @@ def is_cancelled() -> bool:
 def _handler_error(subscription: Subscription, event: Any, error: BaseException, is_kept: bool) -> HandlerError:
     tries = subscription.terms.retries + 1
     name, what = name_of(subscription), type(error).__name__ + (f" at the last of {tries} attempts" * (tries > 1))
-    if isinstance(event, SchemaChange) or (isinstance(event, Gap) and event.kind is GapKind.TABLE_REPLACED):
+    if isinstance(event, SchemaChange) or (isinstance(event, Gap) and event.kind in _TOLD_ONCE):
         return HandlerError(
             f"handler {name} raised {what}: {error}; {event!r} is not told again: see to what it means to your data "
             "before you go on"

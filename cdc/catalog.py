@@ -13,15 +13,16 @@ from typing import Any
 import psycopg
 
 from cdc.errors import SubscriptionError
+from cdc.operators import Collation
 from cdc.pgoutput import RelationColumn, RelationMessage
 from cdc.values import TypeInfo
 
 __all__ = [
     "attached",
+    "collations",
     "has_children",
     "load_types",
     "name_of",
-    "nondeterministic",
     "oid_of",
     "partition_root",
     "primary_key",
@@ -46,7 +47,8 @@ SELECT t.oid, n.nspname, t.typname, t.typtype::text,
              AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
        ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid
              AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
-       coalesce(r.rngsubtype, 0), coalesce(p.prosrc = ANY(%s), false)
+       coalesce(r.rngsubtype, 0), coalesce(p.prosrc = ANY(%s), false),
+       ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
 FROM wanted JOIN pg_catalog.pg_type t USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_range r ON t.oid IN (r.rngtypid, r.rngmultitypid)
 LEFT JOIN pg_catalog.pg_proc p ON p.oid = t.typsend AND p.prolang = (
@@ -83,8 +85,12 @@ _STORED = "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = %s AND a
 
 
 _COLLATIONS = """
-SELECT a.attname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
-WHERE a.attrelid = %s AND NOT c.collisdeterministic
+SELECT a.attname, c.collisdeterministic
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
+JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+WHERE a.attrelid = %s AND (NOT c.collisdeterministic OR pg_catalog.pg_encoding_to_char(d.encoding) = 'UTF8' AND CASE
+    WHEN c.oid = 100 THEN {provider} = 'c' AND d.datcollate IN ('C', 'POSIX') AND d.datctype IN ('C', 'POSIX')
+    ELSE c.collprovider = 'c' AND c.collcollate IN ('C', 'POSIX') AND c.collctype IN ('C', 'POSIX') END)
 """
 _CHILDREN = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = %s)"
 _ROOT = """
@@ -117,7 +123,7 @@ def load_types(connection: psycopg.Connection[Any], oids: Collection[int]) -> li
 
 
 def _type_info(first: tuple[Any, ...], attributes: Iterable[tuple[str, int]], last: tuple[Any, ...]) -> TypeInfo:
-    values: list[Any] = [*first, tuple(attributes), *last]
+    values: list[Any] = [*first, tuple(attributes), *last[:-1], tuple(last[-1])]
     return TypeInfo(*values)
 
 
@@ -126,9 +132,12 @@ def primary_key(connection: psycopg.Connection[Any], oid: int) -> list[str]:
     return [name for (name,) in connection.execute(_KEY, (oid,)).fetchall()]
 
 
-def nondeterministic(connection: psycopg.Connection[Any], oid: int) -> frozenset[str]:
-    """Names of the columns whose collation makes different bytes equal."""
-    return frozenset(name for (name,) in connection.execute(_COLLATIONS, (oid,)).fetchall())
+def collations(connection: psycopg.Connection[Any], oid: int) -> dict[str, Collation]:
+    """The collations of the columns by name, without those that are linguistic ones, of which only `=` is known."""
+    # Before 15 every database has a locale of the C library.
+    provider = "d.datlocprovider" if connection.info.server_version >= 150000 else "'c'"
+    rows = connection.execute(_COLLATIONS.format(provider=provider), (oid,)).fetchall()
+    return {name: Collation.CODE_POINT if same else Collation.NONDETERMINISTIC for name, same in rows}
 
 
 def has_children(connection: psycopg.Connection[Any], oid: int) -> bool:

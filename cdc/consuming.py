@@ -19,7 +19,6 @@ from cdc.admission import Admission
 from cdc.cache import Cache
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
-from cdc.family import Family
 from cdc.health import Health, Status
 from cdc.listener import Listener
 from cdc.loader import Loader
@@ -29,6 +28,7 @@ from cdc.options import Options as StreamOptions
 from cdc.parked import Parked
 from cdc.reconnect import Backoff
 from cdc.recorder import Recorder
+from cdc.refusals import check_parts
 from cdc.settings import check_failover, check_kinds, check_record, check_settings
 from cdc.slot import SAVED, SlotWait, own_position
 from cdc.snapshot_progress import SnapshotProgress
@@ -202,7 +202,7 @@ class Consuming:
     def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
-        _check_parts(subscription, self.subscriptions)
+        check_parts(subscription, self.subscriptions)
         session = self._loop.link.session
         if session is None:
             self._unchecked.append((subscription, cache))
@@ -228,11 +228,13 @@ class Consuming:
         if subscription.parks:
             self._loop.lot.attend(subscription)
         self._dispatcher.add(subscription)
+        self._loop.boundary.expiry.watch(subscription)
 
     def _subscription_closed(self, subscription: Subscription) -> None:
         self._unchecked = [pair for pair in self._unchecked if pair[0] is not subscription]
         self._dispatcher.remove(subscription)
-        if subscription.lane is not None:
+        self._loop.boundary.expiry.forget(subscription)
+        if subscription.lane is not None and subscription.closed_reason is None:
             subscription.lane.close()
         cache = self._loop.caches.pop(subscription, None)
         if cache is not None:
@@ -343,16 +345,3 @@ class Consuming:
 
 def _nobody_waits() -> None:
     """What `wake` does before the loop runs."""
-
-
-def _check_parts(subscription: Subscription, others: Sequence[Subscription]) -> None:
-    """Refuse a subscription whose snapshot could not be told from another one's."""
-    if subscription._in_parts and isinstance(subscription, Family):
-        raise SubscriptionError(
-            f"snapshot=True and on_gap='resync' read one table: subscribe to each of {subscription.label} by its name"
-        )
-    if subscription._in_parts and any(each.name == subscription.name and each._in_parts for each in others):
-        raise SubscriptionError(
-            f"two subscriptions are called {subscription.name!r}, and what was read for each is remembered by its "
-            "name: give each a name= of its own"
-        )

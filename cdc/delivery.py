@@ -151,9 +151,16 @@ class Delivery:
         lane = subscription.lane
         return self.call(subscription, event) if lane is None else self.lanes.put(subscription, lane, event, None)
 
+    def end(self, subscription: Subscription, event: Any) -> Steps:
+        """Hand out the last event of a subscription that was closed. What waits in its lane goes."""
+        lane = subscription.lane
+        left = self.call(subscription, event) if lane is None else self.lanes.put(subscription, lane, event, None, True)
+        if left is not None:
+            yield from left
+
     def _name_lost(self, place: Place, relation: Relation) -> Steps:
         """Tell those who go by the name that the table had before: its changes go past them from here on."""
-        for each in self._dispatcher.subscriptions:
+        for each in self._dispatcher.renamed(relation):
             seen = each._seen
             if seen is None or seen[0].oid != relation.oid or str(seen[0]) == str(relation) or each._name_lost:
                 continue
@@ -185,11 +192,10 @@ class Delivery:
         time = commit_time(end.microseconds)
         event = Prepared(end.gid, end.held.xid, end.lsn, time, end.rolled_back)
         tables = end.held.tables
-        concerned = [
-            each.reader
-            for each in self._dispatcher.subscriptions
-            if (each.schema, each.table) in tables or (end.rolled_back and not tables)
-        ]
+        concerned = [each.reader for table in sorted(tables) for each in self._dispatcher.named(*table)]
+        if end.rolled_back and not tables:
+            concerned = [each.reader for each in self._dispatcher.subscriptions]
+        concerned.sort(key=lambda reader: reader._order)
         for reader in dict.fromkeys(concerned):
             if reader.sees_all and not reader.asked:
                 yield from self._hand(reader, event)

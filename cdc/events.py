@@ -67,9 +67,13 @@ class RowChange(TableChange):
         self._effect = effect
         self._previous = previous
 
-    def seen_as(self, old: Row | None, new: Row | None, effect: Effect) -> RowChange:
-        """The same change as one subscriber sees it."""
-        return type(self)(self._place, self._relation, old, new, effect)
+    def seen_as(self, relation: Relation, old: Row | None, new: Row | None, effect: Effect) -> RowChange:
+        """The same change as those see it who know the table by this description."""
+        return type(self)(self._place, relation, old, new, effect)
+
+    def linked(self, previous: Place | None) -> RowChange:
+        """The same change for one who was handed another one before it."""
+        return type(self)(self._place, self._relation, self._old, self._new, self._effect, previous)
 
     @property
     def old(self) -> Row | None:
@@ -193,9 +197,13 @@ class Truncate(TableChange):
         self._restart_identity = restart_identity
         self._previous = previous
 
-    def seen(self) -> Truncate:
-        """The same change for one more subscriber."""
-        return Truncate(self._place, self._relation, self._cascade, self._restart_identity)
+    def seen_as(self, relation: Relation) -> Truncate:
+        """The same change for those who know the table by this description."""
+        return Truncate(self._place, relation, self._cascade, self._restart_identity)
+
+    def linked(self, previous: Place | None) -> Truncate:
+        """The same change for one who was handed another one before it."""
+        return Truncate(self._place, self._relation, self._cascade, self._restart_identity, previous)
 
     @property
     def cascade(self) -> bool:

@@ -45,6 +45,10 @@ class GapKind(StrEnum):
     """Another table has the name of a subscribed one, or a subscribed one has another name."""
     PREPARED_LOST = "prepared transaction lost"
     """The changes of a prepared transaction were confirmed before it committed."""
+    RIGHTS = "rights"
+    """What a subscriber may see is not what it was; told to that subscription alone."""
+    SUBJECT_EXPIRED = "subject expired"
+    """The subject's claims are not valid any more. The subscription is closed: nothing follows."""
     OTHER = "other"
 
 

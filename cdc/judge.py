@@ -13,11 +13,12 @@ import psycopg
 
 from cdc.errors import SubscriptionError
 from cdc.events import Insert
-from cdc.filters import compile_filter
+from cdc.filters import NOTHING_KNOWN, Collations, compile_filter
 from cdc.log import log
 from cdc.lsn import Lsn
+from cdc.operators import Moment
 from cdc.predicate import Predicate, every
-from cdc.refusals import check_collation, check_hidden, check_identity, refuse
+from cdc.refusals import check_hidden, check_identity, refuse
 from cdc.relation import Relation
 from cdc.rights_book import Book
 from cdc.rls import Decision, Subject, TableRights, decide
@@ -35,28 +36,29 @@ class Judge:
     Args:
         connection: an ordinary connection to the slot's own server.
         types: the types of the server.
-        nondeterministic: columns under a collation that only the server can decide, by the table's OID.
+        collations: what is known of the columns' collations, by the table's OID.
         publications: names of the publications that are streamed.
 
     Attributes:
         book: the facts and the roles that rights are made of.
+        moment: when a change is judged, for all predicates that depend on it.
     """
 
     def __init__(
         self,
         connection: psycopg.Connection[Any],
         types: Types,
-        nondeterministic: Mapping[int, frozenset[str]],
+        collations: Mapping[int, Collations],
         publications: Iterable[str] = (),
     ) -> None:
-        self._connection = connection
         self._types = types
-        self._nondeterministic = nondeterministic
+        self._collations = collations
         self.book = Book(connection, publications)
         self._rights: dict[tuple[int, str], TableRights | str] = {}
         """What is known, or why nothing is."""
         self._changed: set[int] = set()
         self._said: set[tuple[int, str]] = set()
+        self.moment = Moment()
 
     def check(self, subscription: Subscription, relation: Relation) -> Decision | None:
         """Raise SubscriptionError when changes of this relation could not be judged for it."""
@@ -73,10 +75,8 @@ class Judge:
         """Filter and policies as one predicate (None sees everything), and the decision of the policies."""
         predicates = []
         if subscription.filter is not None:
-            predicate = compile_filter(subscription.filter, relation, self._types)
-            names = [relation.columns[index].name for index in predicate.columns]
-            check_collation(relation, names, self._nondeterministic.get(relation.oid, frozenset()))
-            predicates.append(predicate)
+            collations = self._collations.get(relation.oid, NOTHING_KNOWN)
+            predicates.append(compile_filter(subscription.filter, relation, self._types, collations))
         if subscription.subject is None:
             return (predicates[0] if predicates else None), None
         decision = self._decide(relation, subscription.subject)

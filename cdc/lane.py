@@ -64,6 +64,8 @@ class Lane:
         self._collector = collector
         self._mutex = threading.Lock()
         self._at_hand: Portion | None = None
+        self._has_last = False
+        """Whether the last event that it takes is in it."""
         self._left: Mark | None = None
         self._sleeps_until = NOW
         """When the driver looks again by itself; `NOW` unless it has looked in vain."""
@@ -101,7 +103,7 @@ class Lane:
         with self._mutex:
             return self._at_hand is None and self._due == NEVER
 
-    def put(self, event: Any, place: Place | None, mark: Mark, now: float) -> float:
+    def put(self, event: Any, place: Place | None, mark: Mark, now: float, last: bool = False) -> float:
         """Hand an event out. It is taken also when the lane is full: then the loop waits before it goes on.
 
         Args:
@@ -109,14 +111,20 @@ class Lane:
             place: place of the change that it is, or that it stands before; None between two transactions.
             mark: what was finished before it.
             now: the time, in seconds of a steady clock.
+            last: whether it closes behind this event; what waits is forgotten.
 
         Returns when the next portion is due, as `due`.
         """
         collector, limit = self._collector, self._limit
         with self._mutex:
-            if self.is_closed:
+            if self.is_closed or self._has_last:
                 return NEVER
+            if last:
+                collector.clear()
+                self._has_last, self.stalls = True, False
             collector.add(Entry(event, place and place[0], mark, now))
+            if last:
+                collector.hurry()
             due = collector.due
             if limit is not None and due < NEVER and len(collector) >= limit:
                 # The loop would wait for more events to come, and they for it.
@@ -156,6 +164,7 @@ class Lane:
                 self.whole = finished.event.position
             if self.stalls:
                 self._ease()
+            self.is_closed = self.is_closed or (self._has_last and not len(self._collector))
         if finished is not None:
             self.changed()
 

@@ -63,13 +63,15 @@ class Lanes:
         self._said: dict[Lane, float] = {}
         self._mutex = threading.Lock()
 
-    def put(self, subscription: Subscription, lane: Lane, event: Any, place: Place | None) -> Steps | None:
-        """Hand an event out to a lane. None when nothing else is to be done now; else the steps."""
+    def put(
+        self, subscription: Subscription, lane: Lane, event: Any, place: Place | None, last: bool = False
+    ) -> Steps | None:
+        """Hand an event out to a lane, maybe its last. None when nothing else is to be done now; else the steps."""
         begins = lane not in self._subscriptions
         if begins:
             self.begin(subscription, lane)
         now = time.monotonic()
-        due = lane.put(event, place, self._progress.mark(), now)
+        due = lane.put(event, place, self._progress.mark(), now, last)
         if begins and lane.driver is Driver.OWN:
             return self._spawn(subscription, lane)
         return self._drain(lane) if due <= now and lane.driver is Driver.LOOP else None
@@ -181,6 +183,9 @@ class Lanes:
     def take(self, lane: Lane) -> bool:
         """For an iteration: what it had is finished; whether there is something more."""
         lane.finish()
+        subscription = self._subscriptions.get(lane)
+        if subscription is not None and _is_over(subscription):
+            self._drop(lane)
         return not self.is_ending and lane.take(time.monotonic()) is not None
 
     @property
@@ -211,7 +216,16 @@ class Lanes:
         while (portion := lane.take(time.monotonic())) is not None:
             yield from self._hand_over(self._subscriptions[lane], lane, portion.event)
 
+    def _drop(self, lane: Lane) -> None:
+        """The subject has expired, which the loop will tell the handler: what waits is not for him any more."""
+        lane.forget()
+        self._wake()
+
     def _hand_over(self, subscription: Subscription, lane: Lane, event: Any) -> Steps:
+        if _is_over(subscription):
+            self._drop(lane)
+            lane.finish()
+            return
         left = self._call(subscription, event)
         if left is not None:
             yield from left
@@ -236,6 +250,12 @@ class Lanes:
             self._progress.lanes = tuple(each for each in self._progress.lanes if each is not lane)
         self._subscriptions.pop(lane, None)
         self._said.pop(lane, None)
+
+
+def _is_over(subscription: Subscription) -> bool:
+    """Whether its subject has expired, and it is still to be closed."""
+    expires = subscription.expires
+    return expires is not None and not subscription.closed and expires <= time.time()
 
 
 def _until(lane: Lane) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from cdc.attempts import Attempts, Unfinished
+from cdc.boundary import Boundary
 from cdc.cache import Cache
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
@@ -60,6 +61,7 @@ class Loop:
         lot: what is parked.
         wal: what the slot keeps of the server's WAL.
         watch: which handlers are at work for long.
+        boundary: lets subscriptions begin, be renewed and expire.
     """
 
     def __init__(
@@ -86,6 +88,10 @@ class Loop:
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
         self.snapshots = Snapshotting(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
+        )
+
+        self.boundary = Boundary(
+            self.link, dispatcher, self._delivery, self._house, self.snapshots, self.caches, self.progress
         )
 
     def steps(self) -> Steps:
@@ -142,6 +148,7 @@ class Loop:
         session = self.link.session
         assert session is not None
         stream: Stream = yield Call(self.link.start, (session,))
+        yield from self.boundary.expire()
         yield from self.snapshots.begin(session)
         yield from self.link.herald.tell()
         if session.slot.gap is not None:
@@ -152,6 +159,8 @@ class Loop:
             yield from self._finish_all(session, stream)
         while not self.link.is_stopping:
             frames = session.frames(_BATCH)
+            if self.boundary.is_over:
+                yield from self.boundary.expire()
             if (recorder := self.link.recorder) is not None:
                 yield Call(recorder.keep, (session, stream, frames))
             yield from self._take(session, stream, frames)
@@ -163,8 +172,7 @@ class Loop:
                 yield Breathe()
             else:
                 session.check(time.monotonic())
-                patience = min(self._house.patience(), self.lanes.patience())
-                yield Wait(session.sockets, self.snapshots.patience(patience))
+                yield Wait(session.sockets, self.snapshots.patience(self._patience()))
 
     def _take(self, session: Session, stream: Stream, frames: Sequence[bytes | memoryview]) -> Steps:
         """Let handlers have what the frames hold, one after the other. The path of a change; every call counts."""
@@ -196,8 +204,8 @@ class Loop:
                     progress.reached()
             elif isinstance(item, Transaction):
                 house.unseen.add(item.xid)
-                if self._dispatcher.has_waiting:
-                    yield from self._activate(session)
+                if self.boundary.is_due:
+                    yield from self.boundary.steps(session, stream)
             elif item is not None:
                 yield from self._act(session, stream, item)
 
@@ -224,14 +232,14 @@ class Loop:
         elif isinstance(item, PreparedEnd):
             if not item.rolled_back:
                 self.link.sure(item.held)
-            yield from self._activate(session)
+            yield from self.boundary.steps(session, stream)
             if self._target.options.two_phase:  # A slot that was made with it tells of them without being asked.
                 yield from self._delivery.prepared(item)
             stream.told(item)
 
     def _deliver(self, session: Session, stream: Stream, committed: Committed) -> Steps:
         """A transaction that was held has committed: its changes take the ordinary way now."""
-        yield from self._activate(session)
+        yield from self.boundary.steps(session, stream)
         if committed.held is None and committed.gid and not stream.is_finished(committed.commit_lsn):
             yield from self._lost_prepared(session, committed.gid)
         self._house.unseen.add(committed.xid)
@@ -285,7 +293,7 @@ class Loop:
         log.warning("gap", kind=gap.kind.value, reason=gap.reason, last=str(gap.last))
         self._house.unseen.clear()
         self._house.unseen |= yield Call(session.invisible)
-        yield from self._activate(session)
+        yield from self.boundary.steps(session, None)
         yield from self._delivery.gap(gap)
 
     def _finish_all(self, session: Session, stream: Stream) -> Steps:
@@ -297,30 +305,18 @@ class Loop:
             self._house.holds = False
             yield Call(self._house.save, (session, stream))
 
+    def _patience(self) -> float:
+        """Seconds to wait before something may be due."""
+        return self.boundary.patience(min(self._house.patience(), self.lanes.patience()))
+
     def _until(self, condition: Callable[[], bool], session: Session, stream: Stream) -> Steps:
         """Do nothing but the duties until lanes have come so far, the connection is lost or the loop has to end."""
         self.lanes.is_awaited = True
         while not (condition() or self.link.is_stopping):
-            yield Wait((), min(self._house.patience(), self.lanes.patience()))
+            yield Wait((), self._patience())
             session.check_unread()
             yield from self._duties(session, stream)
         self.lanes.is_awaited = False
-
-    def _activate(self, session: Session) -> Steps:
-        """Between two transactions: let new subscriptions begin."""
-        if not self._dispatcher.has_waiting:
-            return
-        for subscription in self._dispatcher.activate(session.admission.view):
-            cache = self.caches.get(subscription)
-            if cache is not None:
-                cache.begin(self._house.unseen)
-                cache.set_live(self.link.status is Status.LIVE)
-            self.snapshots.add(subscription, session)
-        for relation in self._dispatcher.relations:  # Those that joined the publication since a family was checked.
-            newcomers = self._dispatcher.newcomers(relation.schema, relation.table)
-            if newcomers:
-                yield Call(session.join, (newcomers, relation))
-                self._dispatcher.define(relation, session.admission.view)
 
     def _keep_house(self, session: Session, stream: Stream) -> Steps:
         """What is due between two batches; also to wait until no lane is full any more."""
@@ -336,8 +332,10 @@ class Loop:
 
     def _duties(self, session: Session, stream: Stream) -> Steps:
         now = time.monotonic()
+        if self.boundary.is_over:
+            yield from self.boundary.expire()
         if stream.transaction is None:
-            yield from self._activate(session)
+            yield from self.boundary.steps(session, stream)
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
                 yield from self.link.herald.tell()

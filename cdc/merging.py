@@ -48,7 +48,6 @@ class Merging:
     def hand_over(self, reading: Reading, session: Session, stream: Stream, chunk: Chunk, part: Part) -> Steps:
         """Hand over a slice of the chunk; what is left stays in it, and goes on following the stream."""
         view = session.admission.view(reading.subscription, chunk.relation)
-        view.alone = True
         view.remember()
         lsn = stream.standby.finished_lsn - 1
         ordinal = self.at[1] if self.at[0] == lsn else 0

@@ -57,13 +57,13 @@ def payload_of(event: Any) -> dict[str, Any]:
     payload |= {name: place and _place(place) for name, place in places.items()}
     if isinstance(event, Message):
         return payload | {"prefix": event.prefix, "content": event.content.hex(), "lsn": str(event.lsn)}
-    payload["relation"] = _relation(event.relation)
+    payload["relation"] = _relation(event._relation)
     if isinstance(event, RowChange):
         payload |= {"effect": event.effect.value, "old": _row(event.old), "new": _row(event.new)}
     elif isinstance(event, Truncate):
         payload |= {"cascade": event.cascade, "restart_identity": event.restart_identity}
     else:
-        payload["before"] = _relation(event.old_relation)
+        payload["before"] = _relation(event._old)
         payload |= {"hidden": sorted(event._hidden), "hidden_before": sorted(event._old_hidden)}
     return payload
 
@@ -95,12 +95,14 @@ def _event(payload: dict[str, Any], types: Types) -> Event | Message:
         return Message(at, payload["prefix"], content, Lsn.parse(payload["lsn"]), previous)
     place, relation = _read_place(payload["place"]), _read_relation(payload["relation"], types)
     if operation == "TRUNCATE":
+        relation = relation.without(frozenset(payload["relation"].get("hidden", ())))
         return Truncate(place, relation, payload["cascade"], payload["restart_identity"], previous)
     if operation == "SCHEMA":
         hidden, hidden_before = frozenset(payload["hidden"]), frozenset(payload["hidden_before"])
         before = _read_relation(payload["before"], types)
         return SchemaChange(place, relation, before, hidden, hidden_before, previous)
     rows = [_read_row(payload[name], relation) for name in ("old", "new")]
+    relation = relation.without(frozenset(payload["relation"].get("hidden", ())))
     kind = _ROW_CHANGES[operation]
     change = kind(place, relation, rows[0], rows[1], Effect(payload["effect"]), previous)
     assert isinstance(change, Insert | Update | Delete | Read)
@@ -130,7 +132,8 @@ def _read_place(told: Sequence[Any]) -> Place:
 def _relation(relation: Relation) -> dict[str, Any]:
     columns = [[each.name, each.type_oid, each.type_modifier, each.in_identity] for each in relation.columns]
     name = {"oid": relation.oid, "schema": relation.schema, "table": relation.table}
-    return name | {"identity": relation.replica_identity, "columns": columns, "key": relation.key}
+    told = {"identity": relation.replica_identity, "columns": columns, "key": relation.key}
+    return name | told | ({"hidden": sorted(relation.hidden)} if relation.hidden else {})
 
 
 def _read_relation(told: dict[str, Any], types: Types) -> Relation:

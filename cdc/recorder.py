@@ -23,6 +23,7 @@ import psycopg
 
 from cdc.errors import ConfigurationError
 from cdc.log import log
+from cdc.operators import Collation
 from cdc.pgoutput import RelationColumn, RelationMessage
 from cdc.progress import Progress
 from cdc.recording import MAGIC, Batch, Conversation, End, Record, Recording, Told, packed
@@ -233,8 +234,12 @@ def _told(session: Session, relation: Relation) -> Told:
     )
     message = RelationMessage(relation.oid, relation.schema, relation.table, relation.replica_identity, columns)
     key = tuple(relation.columns[index].name for index in relation.key or ())
-    oid, types, nondeterministic = session.admission.asked(relation)
-    return Told(message, key, oid, types, tuple(sorted(nondeterministic)))
+    oid, types, collations = session.admission.asked(relation)
+    odd, plain = (
+        tuple(sorted(name for name, each in collations.items() if each is kind))
+        for kind in (Collation.NONDETERMINISTIC, Collation.CODE_POINT)
+    )
+    return Told(message, key, oid, types, odd, plain)
 
 
 def _opened(path: Path) -> int:

@@ -45,6 +45,7 @@ class Told:
         oid: OID of the table that had its name then; None when no table had it.
         types: the types that its cells are made of, built-in ones left out.
         nondeterministic: names of the columns whose collation makes different bytes equal.
+        code_point: names of the columns whose collation orders by code point.
     """
 
     message: RelationMessage
@@ -52,6 +53,7 @@ class Told:
     oid: int | None
     types: tuple[TypeInfo, ...]
     nondeterministic: tuple[str, ...]
+    code_point: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> Told:
@@ -62,7 +64,8 @@ class Told:
             message["oid"], message["schema"], message["table"], message["replica_identity"], columns
         )
         types = tuple(_type_info(each) for each in said["types"])
-        return cls(relation, tuple(said["key"]), said["oid"], types, tuple(said["nondeterministic"]))
+        collations = tuple(said["nondeterministic"]), tuple(said.get("code_point", ()))
+        return cls(relation, tuple(said["key"]), said["oid"], types, *collations)
 
     def written(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -75,6 +78,7 @@ class Told:
             "oid": self.oid,
             "types": [asdict(each) for each in self.types],
             "nondeterministic": self.nondeterministic,
+            "code_point": self.code_point,
         }
 
 
@@ -331,4 +335,5 @@ def _gap(said: Mapping[str, Any]) -> Gap:
 
 
 def _type_info(said: dict[str, Any]) -> TypeInfo:
-    return TypeInfo(**said | {"attributes": tuple((name, oid) for name, oid in said["attributes"])})
+    attributes = tuple((name, oid) for name, oid in said["attributes"])
+    return TypeInfo(**said | {"attributes": attributes, "labels": tuple(said.get("labels", ()))})

@@ -13,13 +13,25 @@ import psycopg
 from cdc.cache import Cache
 from cdc.catalog import has_children
 from cdc.errors import SubscriptionError
+from cdc.family import Family
+from cdc.filters import Collations
+from cdc.operators import Collation
 from cdc.pattern import Pattern
 from cdc.predicate import Predicate
 from cdc.relation import Relation
 from cdc.rls import Decision
 from cdc.subscription import Subscription
 
-__all__ = ["check_binary", "check_collation", "check_hidden", "check_identity", "no_table", "refuse", "refuse_children"]
+__all__ = [
+    "check_binary",
+    "check_collation",
+    "check_hidden",
+    "check_identity",
+    "check_parts",
+    "no_table",
+    "refuse",
+    "refuse_children",
+]
 
 _SHOWN = 20
 
@@ -75,10 +87,10 @@ def check_hidden(relation: Relation, filters: list[Predicate], decision: Decisio
             raise SubscriptionError(f"the filter reads {', '.join(hidden)} of {relation}, which the role may not read")
 
 
-def check_collation(relation: Relation, columns: Iterable[str], nondeterministic: frozenset[str]) -> None:
+def check_collation(relation: Relation, columns: Iterable[str], collations: Collations) -> None:
     """Under such a collation different bytes may be equal, which only the server can decide."""
     for column in columns:
-        if column in nondeterministic:
+        if collations.get(column) is Collation.NONDETERMINISTIC:
             raise SubscriptionError(f"{relation}.{column} has a nondeterministic collation: it cannot be compared")
 
 
@@ -91,3 +103,16 @@ def no_table(pattern: Pattern, publications: Sequence[str], published: Iterable[
         f"{pattern.text} matches no table of publication {listed}, which has {found}. A table whose name has such "
         'characters in it is written in double quotes, as public."a*b"'
     )
+
+
+def check_parts(subscription: Subscription, others: Sequence[Subscription]) -> None:
+    """Refuse a subscription whose snapshot could not be told from another one's."""
+    if subscription._in_parts and isinstance(subscription, Family):
+        raise SubscriptionError(
+            f"snapshot=True and on_gap='resync' read one table: subscribe to each of {subscription.label} by its name"
+        )
+    if subscription._in_parts and any(each.name == subscription.name and each._in_parts for each in others):
+        raise SubscriptionError(
+            f"two subscriptions are called {subscription.name!r}, and what was read for each is remembered by its "
+            "name: give each a name= of its own"
+        )

@@ -88,6 +88,7 @@ class Relation:
         key: indices of the columns that identify a row, in order; None when the table has no key.
         whole: the shape of a row with all columns.
         identity: the shape of an old row that carries the replica identity's columns only.
+        hidden: columns that whoever receives its changes may not know of; `whole` and `identity` do not show them.
     """
 
     oid: int
@@ -98,10 +99,33 @@ class Relation:
     key: tuple[int, ...] | None
     whole: Shape = field(init=False, repr=False, compare=False)
     identity: Shape = field(init=False, repr=False, compare=False)
+    hidden: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
+    _shown: Relation | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "whole", Shape.of(self.columns, lambda column: True))
         object.__setattr__(self, "identity", Shape.of(self.columns, lambda column: column.in_identity))
+
+    def without(self, hidden: frozenset[str]) -> Relation:
+        """The same table for those who may not know of some columns. Its tuples are the same, and so are indices."""
+        if not hidden:
+            return self
+        made = Relation(self.oid, self.schema, self.table, self.replica_identity, self.columns, self.key)
+        object.__setattr__(made, "whole", self.whole.without(hidden))
+        object.__setattr__(made, "identity", self.identity.without(hidden))
+        object.__setattr__(made, "hidden", hidden)
+        columns = tuple(column for column in self.columns if column.name not in hidden)
+        places = {column.name: place for place, column in enumerate(columns)}
+        names = [self.columns[index].name for index in self.key or ()]
+        key = None if self.key is None or hidden & set(names) else tuple(places[name] for name in names)
+        shown = Relation(self.oid, self.schema, self.table, self.replica_identity, columns, key)
+        object.__setattr__(made, "_shown", shown)
+        return made
+
+    @property
+    def shown(self) -> Relation:
+        """The table as whoever receives its changes may know it: itself, unless columns are hidden."""
+        return self if self._shown is None else self._shown
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"

@@ -16,6 +16,7 @@ from cdc.errors import CdcError, ConnectionFailed, SubscriptionError
 from cdc.family import Family, Member
 from cdc.listener import Listener
 from cdc.lsn import Lsn, Position
+from cdc.operators import Collation
 from cdc.pgoutput import RelationMessage, describe
 from cdc.publication import Publication
 from cdc.reading import Outline, Reading
@@ -90,7 +91,8 @@ class ReplayAdmission(Admission):
         if told.oid is not None:
             self._tables[message.schema, message.table] = told.oid
         self._types.add(told.types)
-        self._nondeterministic[message.oid] = frozenset(told.nondeterministic)
+        odd = dict.fromkeys(told.nondeterministic, Collation.NONDETERMINISTIC)
+        self._collations[message.oid] = odd | dict.fromkeys(told.code_point, Collation.CODE_POINT)
         return describe(message, self._types, told.key)
 
     def _publications(self) -> list[Publication]:

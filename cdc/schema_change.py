@@ -39,16 +39,16 @@ class SchemaChange(TableChange):
         previous: Place | None = None,
     ) -> None:
         self._place = place
-        self._relation = relation
-        self._old = old
+        self._relation = relation.without(hidden)
+        self._old = old.without(old_hidden)
         self._hidden = hidden
         self._old_hidden = old_hidden
         self._previous = previous
 
     @property
     def old_relation(self) -> Relation:
-        """The table's description that was in force before."""
-        return self._old
+        """The table's description that was in force before, without columns that were hidden from you."""
+        return self._old.shown
 
     @property
     def added(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Does no waiting of its own. Once the consumer is open they ask the server on the
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, Unpack
@@ -13,6 +14,7 @@ from typing import Any, TypeVar, Unpack
 from cdc.cache import Cache, columns_of
 from cdc.consuming import Consuming
 from cdc.errors import ConfigurationError, SubscriptionError
+from cdc.expiry import check_fresh
 from cdc.family import Family
 from cdc.herald import StatusHandler
 from cdc.lane import Driver
@@ -113,6 +115,7 @@ class Subscribing(Consuming):
             raise ConfigurationError(f"accept_undecided is True or False, not {options['accept_undecided']!r}")
         if subject is None and self._require_subject:
             raise ConfigurationError(f"a subscription to {table} needs a subject: this consumer has require_subject")
+        check_fresh(subject, time.time())
         made: dict[str, Any] = {
             "operations": operations_of(options.get("operations")),
             "filter": filter,
@@ -128,9 +131,15 @@ class Subscribing(Consuming):
             subscription: Subscription = Family(patterns, handler, **made)
         else:
             subscription = Subscription(*patterns[0].named, handler, **made)
+        subscription._on_renew = self._renew
         subscription._in_parts = terms.snapshot or self._target.on_gap == "resync"
         self._check_name(subscription)
         return subscription
+
+    def _renew(self, subscription: Subscription, subject: Subject) -> None:
+        self._check_process()
+        self._loop.boundary.renew(subscription, subject)
+        self._wake()
 
     def _check_name(self, subscription: Subscription) -> None:
         if subscription.parks and any(each.parks and each.name == subscription.name for each in self.subscriptions):

@@ -6,7 +6,7 @@ Pure: no I/O. It is the name that users hold on to; what it means for one relati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from cdc.errors import SubscriptionError
 from cdc.events import Event
@@ -42,6 +42,22 @@ def operations_of(names: Iterable[str] | None) -> frozenset[str] | None:
     return chosen
 
 
+class Judged(Protocol):
+    """What a subscription's view knows of changes that were not shown."""
+
+    @property
+    def undecided(self) -> int:
+        """Number of those that could not be judged."""
+
+    @property
+    def errors(self) -> int:
+        """Number of those for which PostgreSQL would raise an error."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why, for the last of these."""
+
+
 class Subscription:
     """One subscriber's interest in one table.
 
@@ -53,9 +69,10 @@ class Subscription:
         terms: how it wants to be served.
         lane: where its events wait; None when the handler is called at once, event by event.
         filter: the filter's text, or None.
-        subject: as whom it looks; None is trusted and sees everything.
+        subject: as whom it looks; None is trusted and sees everything. A renewed one stands here once it is in force.
+        closed: whether it receives nothing more.
+        closed_reason: why it was closed, such as the end of its subject's time; None when the program closed it.
         delivered: number of events handed out, to the handler or to the lane before it.
-        undecided: number of changes that could not be judged and were withheld.
         snapshot: how far the reading of the table's rows has come; None when nobody asked for them.
         denied: why nothing is visible at the moment, or None.
         refused: why this subject cannot have it at all, though it was not asked for by its name; or None.
@@ -64,18 +81,26 @@ class Subscription:
     __slots__ = (
         "_at_work",
         "_attached",
+        "_errors",
         "_in_parts",
         "_last",
         "_name_lost",
         "_oid",
         "_on_close",
+        "_on_renew",
+        "_order",
         "_parked",
+        "_problem",
+        "_renewed",
         "_seen",
         "_sent",
         "_trouble",
+        "_undecided",
+        "_view",
         "accept_undecided",
         "asked",
         "closed",
+        "closed_reason",
         "delivered",
         "denied",
         "filter",
@@ -90,7 +115,6 @@ class Subscription:
         "subject",
         "table",
         "terms",
-        "undecided",
     )
 
     def __init__(
@@ -120,8 +144,15 @@ class Subscription:
         self.accept_undecided = accept_undecided
         self.first = first
         self.closed = False
+        self.closed_reason: str | None = None
         self.delivered = 0
-        self.undecided = 0
+        self._undecided = 0
+        self._errors = 0
+        self._problem: str | None = None
+        self._view: Judged | None = None
+        """Its view on the table as it was announced last; that counts for it."""
+        self._order = 0
+        """Its place among all who are called for the same change."""
         self.snapshot = SnapshotProgress() if self.terms.snapshot else None
         self.denied: str | None = None
         self.refused: str | None = None
@@ -133,6 +164,9 @@ class Subscription:
         """What of it is parked; None when nothing can be."""
         self._last: Place | None = None
         self._on_close = on_close
+        self._on_renew: Callable[[Subscription, Subject], None] | None = None
+        self._renewed: Subject | None = None
+        """A subject that was accepted and is not in force yet."""
         self._attached: frozenset[int] = frozenset()
         """OIDs of the partitions that had been attached when the subscription was checked; PostgreSQL 14 only."""
         self._in_parts = self.terms.snapshot
@@ -153,6 +187,29 @@ class Subscription:
             return None
         transaction, ordinal = self._last
         return transaction.position(ordinal)
+
+    @property
+    def undecided(self) -> int:
+        """Number of changes that could not be judged and were withheld.
+
+        A change counts when a column that finds the subscription by its value was not sent, also where another
+        condition would have hidden the row.
+        """
+        return self._undecided + sum(view.undecided for view in self._views)
+
+    @property
+    def errors(self) -> int:
+        """Number of changes with a row for which PostgreSQL would raise an error; nobody is shown such a row."""
+        return self._errors + sum(view.errors for view in self._views)
+
+    @property
+    def problem(self) -> str | None:
+        """Why, for the last of these; None when there were none."""
+        return next((view.problem for view in self._views if view.problem is not None), self._problem)
+
+    @property
+    def _views(self) -> list[Judged]:
+        return [part._view for part in self.parts if part._view is not None]
 
     @property
     def queued(self) -> int:
@@ -189,9 +246,38 @@ class Subscription:
         """Whether events that its handler cannot take are kept aside."""
         return self.terms.on_error == "park"
 
+    @property
+    def expires(self) -> float | None:
+        """When its subject's claims are not valid any more, in seconds since 1970; None: never."""
+        subject = self._renewed or self.subject
+        return None if subject is None else subject.expires
+
+    def update_subject(self, subject: Subject) -> None:
+        """Go on as another subject, as when a token was renewed. From any thread, and from a handler.
+
+        It is checked at once, which asks the server on the spot, and in force from the next transaction on. When it may
+        see something else than the one before, a `Gap` of kind `GapKind.RIGHTS` comes before the next change.
+
+        Raises SubscriptionError when the subject cannot be had or has expired, or the subscription is trusted or
+        closed; then everything stays as it is. ConnectionFailed when the server cannot be asked: try again.
+        """
+        if not isinstance(subject, Subject):
+            raise SubscriptionError(
+                f"update_subject takes a cdc.Subject, not {type(subject).__name__}: nobody becomes trusted by it"
+            )
+        if self.subject is None or self._on_renew is None:
+            raise SubscriptionError(f"{self} has no subject of its own to renew: give one when you subscribe")
+        if self.closed:
+            raise SubscriptionError(f"{self} is closed: subscribe anew")
+        self._on_renew(self, subject)
+
     def close(self) -> None:
         """Receive nothing more, from now on. Idempotent; may be called from any thread and from a handler."""
+        self._end(None)
+
+    def _end(self, reason: str | None) -> None:
         if not self.closed:
+            self.closed_reason = reason
             self.closed = True
             if self._on_close is not None:
                 self._on_close(self)

@@ -24,8 +24,8 @@ class TableChange(Placed):
 
     @property
     def relation(self) -> Relation:
-        """The table's description that was in force for this change."""
-        return self._relation
+        """The table's description that was in force for this change, without columns that are hidden from you."""
+        return self._relation.shown
 
     @property
     def schema(self) -> str:

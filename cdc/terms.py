@@ -23,7 +23,7 @@ class Options(TypedDict, total=False):
     """The options of `on` and `subscribe`.
 
     operations: of `insert`, `update`, `delete`, `truncate`; all when left out.
-    filter: `"column=eq.value"`.
+    filter: which rows, such as `"status=eq.active"`.
     subject: as whom to look; row-level security, grants and column rights decide. None is trusted.
     accept_undecided: go without changes that cannot be judged instead of refusing the subscription.
     queue: events that may wait for a thread of the handler's own (a task of its own with AsyncConsumer); a full

@@ -1,32 +1,22 @@
 """A view: what one subscription sees of one relation's changes.
 
-Pure: no I/O. A trusted subscription without a filter sees every change as it is. Any other one judges the row
-before and the row after, each true, false or undecided, and the pair says whether the row enters, stays in or
-leaves its view. Undecided never shows anything: it is counted.
+Pure: no I/O. A trusted subscription without a filter sees every change as it is. Any other one belongs to a group of
+views that see the same; the group judges a change once, for all of them. Here stands what is each subscription's own:
+what it was handed before, and what it knows of the table.
 """
 
 from __future__ import annotations
 
-from cdc.events import Delete, Effect, Gap, RowChange, Truncate, Update
-from cdc.predicate import Predicate, Verdict, verdict
-from cdc.relation import Relation, Shape
-from cdc.row import Row
+from cdc.events import Gap, RowChange, Truncate
+from cdc.group import Group, Sight
+from cdc.operators import Moment
+from cdc.predicate import Predicate
+from cdc.relation import Relation
 from cdc.schema_change import SchemaChange
 from cdc.subscription import Subscription
 from cdc.transaction import Place
 
 __all__ = ["View"]
-
-_YES, _NO, _UNDECIDED = Verdict.YES, Verdict.NO, Verdict.UNDECIDED
-
-_EFFECTS: dict[tuple[Verdict, Verdict], Effect | None] = {
-    (_YES, _YES): Effect.STAY,
-    (_NO, _YES): Effect.ENTER,
-    (_UNDECIDED, _YES): Effect.ENTER,
-    (_YES, _NO): Effect.LEAVE,
-    (_YES, _UNDECIDED): Effect.LEAVE,
-}
-"""What an UPDATE means, by the verdicts on the old and the new row. Every other pair shows nothing."""
 
 
 class View:
@@ -40,24 +30,30 @@ class View:
         denied: True when it sees nothing at all, TRUNCATE included, for want of the right to select.
         replaced: whether the catalog had another table under this name when the subscription began.
         past: whether the subscription began later than this relation was in force; it sees nothing of it.
+        moment: what predicates know of the time, and what they say of an error.
 
     Attributes:
         reader: whose handler is called: the subscription, or the family that it belongs to.
-        alone: whether no other view is on this relation, so that a change needs no copy of its own.
+        alone: whether it sees every change of this relation and no other view does, so that it needs no copy of them.
+        group: those who see the same; None while it has none.
+        sight: what it may know of the relation.
+        order: its place among the views of a relation: caches first, then by the time of subscribing.
+        at: its place in the group's list, -1 when it is not there.
     """
 
     __slots__ = (
-        "_hidden",
-        "_identity",
+        "_errors_before",
         "_past",
-        "_plain",
-        "_predicate",
-        "_relation",
         "_replaced",
-        "_whole",
+        "_undecided_before",
         "alone",
+        "at",
         "denied",
+        "group",
+        "order",
+        "predicate",
         "reader",
+        "sight",
         "subscription",
     )
 
@@ -70,31 +66,82 @@ class View:
         denied: bool = False,
         replaced: bool = False,
         past: bool = False,
+        moment: Moment | None = None,
     ) -> None:
         self.subscription = subscription
         self.reader = subscription.reader
         self.denied = denied or past
         self.alone = False
-        self._plain = predicate is None and not hidden and not self.denied
+        self.predicate = predicate
+        self.sight = Sight(relation, hidden, moment)
+        self.group: Group | None = None
+        self.order = self.reader._order
+        self.at = -1
         self._past = past
-        self._hidden = hidden
-        self._relation = relation
-        self._predicate = predicate
         self._replaced = replaced
-        self._whole: Shape | None = relation.whole.without(hidden) if hidden else None
-        self._identity: Shape | None = relation.identity.without(hidden) if hidden else None
+        self._undecided_before = self._errors_before = 0
+
+    @property
+    def relation(self) -> Relation:
+        """The relation."""
+        return self.sight.relation
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it sees every change as it is."""
+        return self.predicate is None and not self.sight.hidden and not self.denied
+
+    def join(self, group: Group) -> None:
+        """Become one of a group; what could not be judged is counted from here on."""
+        self.group = group
+        self.sight = group.sight
+        self.predicate = group.predicate
+        group.add(self)
+        self._undecided_before, self._errors_before = group.withheld, group.errors
+
+    def leave(self) -> None:
+        """Be no one's any more: what was counted stays with the subscription."""
+        if self.group is not None:
+            self._settle(self.group)
+            self.group.discard(self)
+            self.group = None
+        self.denied = True
+
+    @property
+    def undecided(self) -> int:
+        """Number of changes that could not be judged, since it has joined its group."""
+        return 0 if self.group is None else self.group.withheld - self._undecided_before
+
+    @property
+    def errors(self) -> int:
+        """Number of changes for which PostgreSQL would raise an error, since it has joined its group."""
+        return 0 if self.group is None else self.group.errors - self._errors_before
+
+    @property
+    def problem(self) -> str | None:
+        """Why, for the last of these."""
+        return self.group.problem if self.group is not None and self.errors else None
 
     def see(self, event: RowChange | Truncate) -> RowChange | Truncate | None:
         """The change as the subscription sees it, linked to what it saw before; None when it does not see it."""
         reader = self.reader
         if reader.closed or self.denied:
             return None
-        if self._plain and self.alone:
+        last = reader._last
+        if self.alone:
             seen: RowChange | Truncate | None = event
+            event._previous = last
         else:
-            seen = event.seen() if isinstance(event, Truncate) else self._see_row(event)
-        if seen is not None:
-            seen._previous = reader.link(event._place)
+            group = self.group
+            if group is None:
+                return self._see_alone(event)
+            seen = group.shown if group.event is event else group.judge(event)
+            if seen is None:
+                return None
+            if seen._previous is not last:
+                seen = group.linked(last)
+        reader._last = event._place
+        reader.delivered += 1
         return seen
 
     def remember(self) -> None:
@@ -103,7 +150,7 @@ class View:
         A column counts as known once it could be read: the catalog, which is newer than the stream, may not have it
         any more.
         """
-        subscription, relation = self.subscription, self._relation
+        subscription, relation = self.subscription, self.relation
         if self._past:
             return
         if subscription._seen is None and not self._replaced:
@@ -118,7 +165,7 @@ class View:
         A `Gap` when another table has its name now. Whoever has seen no row of it yet, or named the operations that
         he wants, is told nothing else. A cache is told of everything, since it has to clear itself.
         """
-        subscription, reader, relation = self.subscription, self.reader, self._relation
+        subscription, reader, relation = self.subscription, self.reader, self.relation
         if self._past:
             return None
         seen, subscription._seen = subscription._seen, (relation, self._unknown)
@@ -136,45 +183,32 @@ class View:
             return None
         if seen[0] == relation or (seen[1] and len(seen[1]) == len(seen[0].columns)):
             return None
-        change = SchemaChange(place, relation, seen[0], self._hidden, seen[1], reader._last)
+        change = SchemaChange(place, relation, seen[0], self.sight.hidden, seen[1], reader._last)
         return change if change.is_visible else None
 
     @property
     def _unknown(self) -> frozenset[str]:
         """The columns that this subscriber may not read."""
-        return frozenset(self._relation.whole.columns) if self.denied else self._hidden
+        return frozenset(self.relation.whole.columns) if self.denied else self.sight.hidden
 
-    def _see_row(self, event: RowChange) -> RowChange | None:
-        if self._predicate is None:
-            return event.seen_as(self._shown(event.old), self._shown(event.new), event.effect)
-        if isinstance(event, Update):
-            return self._update(event)
-        row = event.old if isinstance(event, Delete) else event.new
-        judged = _UNDECIDED if row is None else self._judge(row)
-        if judged is not _YES:
-            self.reader.undecided += judged is _UNDECIDED
-            return None
-        return event.seen_as(self._shown(event.old), self._shown(event.new), event.effect)
+    def _see_alone(self, event: RowChange | Truncate) -> RowChange | Truncate | None:
+        """See a change as the only one of a group that is for this change only."""
+        seen = event
+        if not self.is_plain:
+            group = Group(self.predicate, self.sight)
+            shown = group.judge(event)
+            self._settle(group)
+            if shown is None:
+                return None
+            seen = shown
+        seen._previous = self.reader.link(event._place)
+        return seen
 
-    def _update(self, event: RowChange) -> RowChange | None:
-        assert event.new is not None
-        # Without an old row its identity did not change.
-        before = event.old if event.old is not None else event.new.shown_as(self._relation.identity)
-        pair = (self._judge(before), self._judge(event.new))
-        effect = _EFFECTS.get(pair)
-        if effect is None:
-            self.reader.undecided += _UNDECIDED in pair
-            return None
-        old = None if effect is Effect.ENTER else self._shown(before if effect is Effect.LEAVE else event.old)
-        new = None if effect is Effect.LEAVE else self._shown(event.new)
-        return event.seen_as(old, new, effect)
-
-    def _judge(self, row: Row) -> Verdict:
-        assert self._predicate is not None
-        return verdict(self._predicate.test(row.cells))
-
-    def _shown(self, row: Row | None) -> Row | None:
-        """The row without the columns that this subscriber may not read."""
-        if row is None or self._whole is None or self._identity is None:
-            return row
-        return row.shown_as(self._identity if row.shape is self._relation.identity else self._whole)
+    def _settle(self, group: Group) -> None:
+        """Let the subscription keep what was counted in the group."""
+        reader = self.reader
+        reader._undecided += group.withheld - self._undecided_before
+        errors = group.errors - self._errors_before
+        if errors:
+            reader._errors += errors
+            reader._problem = group.problem

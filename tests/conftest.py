@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -9,6 +10,10 @@ import pytest
 
 from cdc.testing import Sandbox, apply_supabase
 from tests import harness
+
+# A shell ignores Ctrl-C for what it runs in the background, and children inherit that: tests would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,8 +6,9 @@ function by its signature in PostgreSQL's catalog, and an operator by that of it
 
 from __future__ import annotations
 
-from cdc.operators.builtins import Builtin, builtin
+from cdc.operators.builtins import Builtin
 from cdc.operators.context import UNSENT, Collation, Context, Failed, Moment, Undecided
 from cdc.operators.datums import Datums
+from cdc.operators.tables import builtin
 
 __all__ = ["UNSENT", "Builtin", "Collation", "Context", "Datums", "Failed", "Moment", "Undecided", "builtin"]

@@ -1,4 +1,4 @@
-"""The table of functions: signature in the catalog → what it computes.
+"""What a function of PostgreSQL is here, and tables of them: signature in the catalog → what it computes.
 
 Pure: no I/O. A signature is `name(argument types)`, as `pg_proc.proname` and `pg_get_function_identity_arguments`
 spell it: `int4eq(integer, integer)`, `lower(text)`. Operators are found by their functions. Names stay what they are
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Builtin", "Table", "builtin"]
+__all__ = ["Builtin", "Table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Builtin:
         contextual: whether it needs the context.
         timed: whether its result depends on the moment.
         equality: whether it is a type's `=`, so that equal hashables of `Equality` decide it.
+        ordered: whether it needs the order of texts, so that it is `Undecided` but under a `CODE_POINT` collation.
     """
 
     call: Callable[..., object]
@@ -31,18 +32,8 @@ class Builtin:
     contextual: bool = False
     timed: bool = False
     equality: bool = False
+    ordered: bool = False
 
 
 Table = Mapping[str, Builtin]
-"""Functions by signature."""
-
-_TABLES: list[Table] = []
-
-
-def builtin(signature: str) -> Builtin | None:
-    """The function of a signature; None when it is not evaluated here."""
-    for table in _TABLES:
-        found = table.get(signature)
-        if found is not None:
-            return found
-    return None
+"""Functions by signature. Each family file has one, and `tables` lists them."""

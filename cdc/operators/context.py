@@ -65,9 +65,12 @@ class Context:
         zone: the session's TimeZone; None when it is not known, so that what needs it is `Undecided`.
         moment: when it is judged.
         utf8: whether the database's encoding is UTF8.
+        plain_case: whether I and i are each other's case under a linguistic collation: in every language but Turkish
+            and Azeri. Not known is False.
     """
 
     collation: Collation = Collation.LINGUISTIC
     zone: tzinfo | None = None
     moment: Moment = field(default_factory=Moment)
     utf8: bool = True
+    plain_case: bool = False

@@ -18,6 +18,10 @@ Pure: no I/O.
 | jsonb | `Json` |
 | arrays | `Array` |
 | enums | `Label`, which knows its place |
+| inet, cidr | `Address` |
+| time with time zone | a tuple: microseconds, seconds by which the zone is behind UTC |
+| bit, varbit, macaddr, macaddr8 | str, as printed |
+| money, pg_lsn, xid, xid8 | int |
 
 A domain's datum is that of its base.
 """
@@ -26,10 +30,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cdc.operators.context import Context
+from cdc.operators import booleans, dates, floats, integers, numerics, plain, uuids
+from cdc.operators.codec import Codec, Input, Output
+from cdc.operators.enums import enum_codec
 from cdc.values import Types
 
 __all__ = ["Datums"]
+
+_CODECS: dict[int, Codec] = {
+    oid: codec
+    for family in (booleans, dates, floats, integers, numerics, plain, uuids)
+    for oid, codec in family.CODECS.items()
+}
 
 
 class Datums:
@@ -43,12 +55,25 @@ class Datums:
 
         It raises ValueError for a cell that is not of the type.
         """
-        return None
+        codec = self._codec(self._types.base(oid))
+        return None if codec is None else codec.read
 
-    def input(self, oid: int) -> Callable[[Context, str], object] | None:
-        """The type's input function: what `'…'::type` does with a text. It raises Failed for what is no value."""
-        return None
+    def input(self, oid: int) -> Input | None:
+        """The type's input function: what `'…'::type` does with a text. It raises Failed for what is no value.
 
-    def output(self, oid: int) -> Callable[[Context, object], str] | None:
+        None for a domain, since its constraints are not known here.
+        """
+        codec = self._codec(oid)
+        return None if codec is None else codec.input
+
+    def output(self, oid: int) -> Output | None:
         """The type's output function: the text of a datum, as a cast to text gives it."""
-        return None
+        codec = self._codec(self._types.base(oid))
+        return None if codec is None else codec.output
+
+    def _codec(self, oid: int) -> Codec | None:
+        """The codec of a type that is no domain. Arrays have a place here, made of `self._codec` of their elements."""
+        if oid in _CODECS:
+            return _CODECS[oid]
+        labels = self._types.labels(oid)
+        return enum_codec(labels) if labels else None

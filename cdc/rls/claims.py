@@ -9,6 +9,7 @@ The manual: "JSON Types" and "JSON Functions and Operators".
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -63,6 +64,14 @@ class Document:
         if isinstance(value, str):
             return value
         raise ValueError("it is an object or an array")
+
+    @property
+    def seconds(self) -> float | None:
+        """The value of a number that says when; None when it is none."""
+        if not isinstance(self.value, _Number):
+            return None
+        seconds = float(self.value)
+        return seconds if math.isfinite(seconds) else None
 
     @property
     def names(self) -> list[str]:

@@ -25,6 +25,7 @@ class TypeInfo:
         attributes: name and type's OID of each attribute of a composite type, in order.
         subtype: OID of the type of a range's or multirange's bounds, else 0.
         sends_text: whether the binary form of a base type is its text, as that of citext is.
+        labels: an enum's labels in their order (enumsortorder).
     """
 
     oid: int
@@ -37,6 +38,7 @@ class TypeInfo:
     attributes: tuple[tuple[str, int], ...] = ()
     subtype: int = 0
     sends_text: bool = False
+    labels: tuple[str, ...] = ()
 
     @property
     def is_domain(self) -> bool:

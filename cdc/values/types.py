@@ -106,23 +106,33 @@ class Types:
 
     def equality(self, oid: int) -> Equality | None:
         """How the type's `=` is decided, None when that is not offered (json, arrays, bytea, unknown types, …)."""
-        oid = self._base(oid)
+        oid = self.base(oid)
         if oid in SCALARS:
             return SCALARS[oid].equality
         info = self._added.get(oid)
         return LABEL if info is not None and oid not in ARRAYS and info.is_enum else None
 
-    def name(self, oid: int) -> str:
-        """The type's name as a person writes it, such as `bigint`, `text[]` or `shop.mood`; `type 12345` if unknown."""
-        return type_name(oid, self._added)
+    def labels(self, oid: int) -> tuple[str, ...]:
+        """The labels of an enum in their order; empty for other types, and when they are not known."""
+        info = self._added.get(oid)
+        return () if info is None or oid in SCALARS or oid in ARRAYS else info.labels
 
-    def _base(self, oid: int) -> int:
+    def base(self, oid: int) -> int:
         """The type that a domain rests on; any other type is its own."""
         seen: set[int] = set()
         while oid not in SCALARS and oid in self._added and self._added[oid].is_domain and oid not in seen:
             seen.add(oid)
             oid = self._added[oid].base
         return oid
+
+    def is_enum(self, oid: int) -> bool:
+        """Whether it is an enum, or a domain over one."""
+        info = self._added.get(self.base(oid))
+        return info is not None and info.is_enum
+
+    def name(self, oid: int) -> str:
+        """The type's name as a person writes it, such as `bigint`, `text[]` or `shop.mood`; `type 12345` if unknown."""
+        return type_name(oid, self._added)
 
     def _decoder(self, oid: int, form: Form) -> Decode:
         decoders = self._decoders

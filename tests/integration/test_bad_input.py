@@ -121,7 +121,7 @@ def test_a_table_that_does_not_exist(database: str, db: psycopg.Connection) -> N
     ("text", "says"),
     [
         ("name", "column=eq.value"),
-        ("name=neq.x", "neq"),
+        ("name=ne.x", "did you mean neq"),
         ("nothing=eq.1", "nothing.*id, name, project_id"),
         ("project_id=eq.12", "project_id.*12.*uuid|12.*uuid"),
         ("", "column=eq.value"),

@@ -24,6 +24,7 @@ SMALL = {
     "profile_path": 400,
     "delivery": 300,
     "snapshot": 300,
+    "policy": 500,
 }
 WANTED = {
     "end_to_end": {
@@ -41,6 +42,7 @@ WANTED = {
         "decoder_insert_text_all_events_per_second",
         "stream_update_o_binary_key_events_per_second",
     },
+    "policy": {"undecided_decisions_per_second", "uuid_equality_ratio", "denied_ratio", "bind_uuid_equality_bytes"},
     "snapshot": {"copy_rows_per_second", "consumer_ratio", "consumer_written_ratio", "consumer_next_to_select_ratio"},
     "profile_path": {"split_microseconds", "take_the_frames_microseconds", "the_loops_own_steps_microseconds"},
 }

@@ -56,6 +56,9 @@ ROUTING = {
     "listener",
     "view",
     "dispatcher",
+    "route",
+    "index",
+    "group",
     "fence",
     "cache",
     "health",
@@ -66,6 +69,7 @@ ROUTING = {
     "wal_budget",
     "snapshot_progress",
     "chunk",
+    "expiry",
 }
 POSTGRES = {
     "question",
@@ -102,6 +106,8 @@ LOOPS = {
     "admission",
     "judge",
     "revision",
+    "sight",
+    "boundary",
     "refusals",
     "session",
     "housekeeping",

@@ -1,0 +1,179 @@
+"""The index of a relation: which groups of views a row may concern, found by the values in it.
+
+Pure: no I/O. A condition such as `owner = auth.uid()` can be true only for rows with that owner: its group is found by
+hashing the row's cell, and nobody else's condition is looked at. A group whose condition names no such value is
+judged for every change. For an update both rows are looked up.
+
+A cell that was not sent finds nobody, since a condition on it is never certain. Whoever would have been found by it
+counts such a change as undecided: there is a tally for each set of cells, so that nobody needs to be visited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+
+from cdc.events import RowChange, Update
+from cdc.group import Group, Tally
+from cdc.operators import Failed, Undecided
+from cdc.predicate import Cover, Probe
+from cdc.tuples import Cell
+
+__all__ = ["Index"]
+
+_Found = Group | dict[Group, None]
+
+
+class _Table:
+    """The groups that are found by what one probe reads in a row."""
+
+    __slots__ = ("_groups", "probe")
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+        self._groups: dict[Hashable, _Found] = {}
+
+    def add(self, value: Hashable, group: Group) -> None:
+        found = self._groups.get(value)
+        if found is None:
+            self._groups[value] = group
+        elif isinstance(found, dict):
+            found[group] = None
+        else:
+            self._groups[value] = {found: None, group: None}
+
+    def discard(self, value: Hashable, group: Group) -> None:
+        found = self._groups.get(value)
+        if isinstance(found, dict):
+            found.pop(group, None)
+            if not found:
+                del self._groups[value]
+        elif found is group:
+            del self._groups[value]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._groups
+
+    def find(self, cells: Sequence[Cell], found: list[Group]) -> bool:
+        """Add the groups of a row to `found`. False when the row does not tell."""
+        probe = self.probe
+        cell = cells[probe.column]
+        value: Hashable = cell
+        if type(cell) is bytes:
+            if probe.read is not None:
+                try:
+                    value = probe.read(cell)
+                    if probe.elements:
+                        for element in value:  # type: ignore[attr-defined]  # `elements` says that there are several
+                            self._look_up(element, found)
+                        return True
+                except (ValueError, Failed, Undecided):
+                    return False
+        elif cell is not None:
+            return False
+        self._look_up(value, found)
+        return True
+
+    def _look_up(self, value: Hashable, found: list[Group]) -> None:
+        groups = self._groups.get(value)
+        if groups is not None:
+            if isinstance(groups, dict):
+                found.extend(groups)
+            else:
+                found.append(groups)
+
+
+class Index:
+    """Groups of one relation that ask for the same operations, by their keys and by what they are found by.
+
+    Attributes:
+        groups: every group by its key.
+    """
+
+    __slots__ = ("_scanned", "_tables", "_tallies", "groups")
+
+    def __init__(self) -> None:
+        self.groups: dict[Hashable, Group] = {}
+        self._scanned: dict[Group, None] = {}
+        self._tables: dict[Probe, _Table] = {}
+        self._tallies: dict[frozenset[Probe], Tally] = {}
+
+    def add(self, key: Hashable, group: Group) -> None:
+        """Let a group be found."""
+        self.groups[key] = group
+        cover = _cover(group)
+        if cover is None:
+            self._scanned[group] = None
+            return
+        for probe, value in cover:
+            table = self._tables.get(probe)
+            if table is None:
+                table = self._tables[probe] = _Table(probe)
+            table.add(value, group)
+        probes = frozenset(probe for probe, _ in cover)
+        if probes:
+            tally = self._tallies.get(probes)
+            if tally is None:
+                tally = self._tallies[probes] = Tally()
+            tally.groups += 1
+            group.tally = tally
+            group.undecided -= tally.missed
+
+    def discard(self, key: Hashable, group: Group) -> None:
+        """Forget a group."""
+        del self.groups[key]
+        cover = _cover(group)
+        if cover is None:
+            del self._scanned[group]
+            return
+        for probe, value in cover:
+            table = self._tables[probe]
+            table.discard(value, group)
+            if table.is_empty:
+                del self._tables[probe]
+        if group.tally is not None:
+            group.undecided += group.tally.missed
+            group.tally.groups -= 1
+            if not group.tally.groups:
+                del self._tallies[frozenset(probe for probe, _ in cover)]
+            group.tally = None
+
+    def judged(self, event: RowChange) -> list[Group]:
+        """The groups that see a change; each that may was asked once."""
+        found = self._candidates(event)
+        seeing = [group for group in found if group.judge(event) is not None]
+        for group in found:
+            if group.shown is None:
+                group.forget()
+        return seeing
+
+    def _candidates(self, event: RowChange) -> Iterable[Group]:
+        old, new = event._old, event._new
+        after = None if new is None else new.cells
+        before = None if old is None else old.cells
+        # An update without its old row did not change what identifies the row: that is looked up in the new one.
+        absent = event._relation.identity.absent if old is None and isinstance(event, Update) else ()
+        found = list(self._scanned)
+        unsent: set[Probe] | None = None
+        for probe, table in self._tables.items():
+            told = (after is None or table.find(after, found)) and probe.column not in absent
+            if before is not None:
+                told = table.find(before, found) and told
+            if not told:
+                unsent = {probe} if unsent is None else unsent | {probe}
+        if unsent is not None:
+            self._count(unsent, found)
+        return dict.fromkeys(found) if len(found) > 1 else found
+
+    def _count(self, unsent: set[Probe], found: list[Group]) -> None:
+        """Count the change for all who would be found by cells that were not sent, but for those who are asked."""
+        missed = [tally for probes, tally in self._tallies.items() if not probes.isdisjoint(unsent)]
+        for tally in missed:
+            tally.missed += 1
+        for group in set(found):
+            if group.tally in missed:
+                group.undecided -= 1
+
+
+def _cover(group: Group) -> Cover | None:
+    return None if group.predicate is None else group.predicate.cover

@@ -1,0 +1,31 @@
+"""Character types, as far as reading and writing them goes.
+
+Pure: no I/O. What is computed with texts is elsewhere. The manual: "Data Types", Character Types.
+"""
+
+from __future__ import annotations
+
+from cdc.operators.codec import Codec
+from cdc.operators.context import Context
+from cdc.values.texts import NAME
+
+__all__ = ["CODECS"]
+
+
+def _same(context: Context, text: str) -> str:
+    return text
+
+
+def _name(context: Context, text: str) -> str:
+    """Cut at 63 bytes."""
+    return str(NAME.from_text(text), "utf-8")  # type: ignore[call-overload, no-any-return]  # bytes
+
+
+def _unpadded(context: Context, text: str) -> str:
+    return text
+
+
+_TEXT = Codec(bytes.decode, _same, _same)
+
+CODECS = {25: _TEXT, 1043: _TEXT, 1042: Codec(bytes.decode, _same, _unpadded), 19: Codec(bytes.decode, _name, _same)}
+"""text, varchar, char(n) without its length, and name."""

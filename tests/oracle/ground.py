@@ -1,0 +1,196 @@
+"""The ground: a private server with the databases that scenes are played in, and what PostgreSQL says there.
+
+Touches that server only.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+
+from cdc.catalog import load_types
+from cdc.connection import connect
+from cdc.relation import Column, Relation
+from cdc.rls import Subject
+from cdc.testing import Sandbox, apply_supabase
+from cdc.values import Types
+from tests.oracle.kinds import KINDS, SETUP, Kind
+from tests.oracle.scene import ROLES, Policy, Scene, reset
+
+__all__ = ["Ground", "Place"]
+
+_NAMED = "SELECT c.oid, a.attname, a.atttypid, a.atttypmod FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+
+
+class Place:
+    """One database, and the scene that is played in it.
+
+    Attributes:
+        connection: a superuser's, whose cells look as the stream's do.
+        version: the server's version, such as 180006.
+        scene: what is played; `relation`, `types` and `cells` are its table's.
+        hidden: the columns that PostgreSQL does not let each subject select.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.connection = connect(dsn)
+        self.version = self.connection.info.server_version
+        self.kinds = _kinds(self.connection)
+        self.types = Types()
+        self.scene: Scene
+        self.relation: Relation
+        self.cells: list[list[bytes | None]] = []
+        self.hidden: list[frozenset[str]] = []
+        self._sessions = ExitStack()
+        self._readers: dict[int, psycopg.Connection[Any]] = {}
+
+    def play(self, scene: Scene) -> None:
+        """Make the scene's table, rows, roles and grants in the place of those before."""
+        self.leave()
+        self.scene = scene
+        for statement in (*reset(self.version), *scene.create()):
+            self.connection.execute(statement)
+        for key, row in enumerate(scene.rows, 1):
+            self.connection.execute(scene.insert(key, row))
+        self.relation = self._describe()
+        self.cells = self.read()
+        # Before there are policies, which may raise for a subject before anybody asks for its privileges.
+        self.hidden = [self._hidden(number) for number in range(len(scene.subjects))]
+
+    def leave(self) -> None:
+        """Drop the scene."""
+        self._sessions.close()
+        self._readers.clear()
+        if hasattr(self, "scene"):
+            self.connection.execute(f"DROP TABLE IF EXISTS {self.scene.table}")
+            del self.scene
+
+    def read(self) -> list[list[bytes | None]]:
+        """The cells of all rows, in the order of their keys."""
+        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in self.relation.columns)
+        query = sql.SQL("SELECT {} FROM {} ORDER BY id").format(names, sql.SQL(self.scene.table))
+        result = self.connection.execute(query).pgresult
+        assert result is not None
+        return [[result.get_value(row, at) for at in range(result.nfields)] for row in range(result.ntuples)]
+
+    def _describe(self) -> Relation:
+        schema, name = self.scene.table.split(".")
+        where = " WHERE c.oid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"
+        found = self.connection.execute(_NAMED + where, (self.scene.table,)).fetchall()  # type: ignore[arg-type]
+        self.types = Types()
+        self.types.add(load_types(self.connection, self.types.missing(row[2] for row in found)))
+        columns = tuple(Column(row[1], row[2], row[3], row[1] == "id", self.types.decoder(row[2])) for row in found)
+        return Relation(found[0][0], schema, name, "d", columns, (0,))
+
+    def policies(self, policies: list[Policy]) -> list[Policy]:
+        """Replace the table's policies; returns those that PostgreSQL accepts."""
+        for (name,) in self.connection.execute(
+            "SELECT polname FROM pg_policy WHERE polrelid = %s", (self.relation.oid,)
+        ).fetchall():
+            self.connection.execute(f"DROP POLICY {name} ON {self.scene.table}")
+        accepted = []
+        for policy in policies:
+            with suppress(psycopg.Error):
+                self.connection.execute(policy.sql(self.scene.table))
+                accepted.append(policy)
+        return accepted
+
+    def reader(self, place: int) -> psycopg.Connection[Any]:
+        """A session that is one subject's for ever: a setting once set locally is '' and not NULL afterwards."""
+        session = self._readers.get(place)
+        if session is None:
+            session = open_session(self.dsn, self.scene.subjects[place])
+            self._readers[place] = self._sessions.enter_context(session)
+        return session
+
+    def shown(self, place: int, keys: list[int], condition: str = "") -> tuple[set[int], dict[int, str]]:
+        """The keys of the rows that PostgreSQL shows to a subject, and where it raises, with the SQLSTATE."""
+        session, table = self.reader(place), self.scene.table
+        try:
+            where = f" WHERE {condition}" if condition else ""
+            return {key for (key,) in session.execute(f"SELECT id FROM {table}{where}").fetchall()}, {}  # type: ignore[arg-type]
+        except psycopg.errors.InsufficientPrivilege:
+            raise
+        except psycopg.Error:
+            return self._one_by_one(session, keys, condition)
+
+    def _one_by_one(
+        self, session: psycopg.Connection[Any], keys: list[int], condition: str
+    ) -> tuple[set[int], dict[int, str]]:
+        query = f"SELECT id FROM {self.scene.table} WHERE id = $key" + (f" AND ({condition})" if condition else "")
+        rows = session.execute("SELECT key, problem FROM oracle.shown(%s, %s)", (query, keys)).fetchall()
+        return {key for key, problem in rows if problem is None}, {key: problem for key, problem in rows if problem}
+
+    def _hidden(self, place: int) -> frozenset[str]:
+        """The columns that PostgreSQL does not let a subject select."""
+        session, found = self.reader(place), set()
+        for column in self.relation.columns:
+            try:
+                session.execute(f"SELECT {column.name} FROM {self.scene.table} LIMIT 0")  # type: ignore[arg-type]
+            except psycopg.errors.InsufficientPrivilege:
+                found.add(column.name)
+        return frozenset(found)
+
+    def close(self) -> None:
+        """Drop the scene and close the connections."""
+        self.leave()
+        self.connection.close()
+
+
+def open_session(dsn: str, subject: Subject) -> psycopg.Connection[Any]:
+    """A session as a subject."""
+    session = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+    for name, value in subject.settings:
+        session.execute("SELECT set_config(%s, %s, false)", (name, value))
+    session.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(subject.role)))
+    return session
+
+
+def _kinds(connection: psycopg.Connection[Any]) -> list[Kind]:
+    """The kinds that this server has: not each has every collation."""
+    known = {name for (name,) in connection.execute("SELECT collname::text FROM pg_collation").fetchall()}
+    return [kind for kind in KINDS if not kind.suffix or kind.suffix.split('"')[1] in known]
+
+
+class Ground:
+    """A server with two databases, one of which has a locale that is not C.
+
+    Args:
+        version: the major version of PostgreSQL; None takes the one that `Sandbox` takes.
+    """
+
+    def __init__(self, version: str | None = None) -> None:
+        self._stack = ExitStack()
+        self.server = Sandbox(version=version, settings={"wal_sender_timeout": "60s"})
+        self.places: list[Place] = []
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.server)
+        with psycopg.connect(self.server.dsn, autocommit=True) as connection:
+            for name, attributes in ROLES.items():
+                connection.execute(f"CREATE ROLE {name} {attributes}")  # type: ignore[arg-type]
+            connection.execute("CREATE DATABASE oracle_c")
+            try:
+                connection.execute(
+                    "CREATE DATABASE oracle_utf8 TEMPLATE template0 LC_COLLATE 'C.utf8' LC_CTYPE 'C.utf8'"
+                )
+            except psycopg.Error:  # the machine has no such locale
+                connection.execute("CREATE DATABASE oracle_utf8")
+        for name in ("oracle_c", "oracle_utf8"):
+            dsn = self.server.dsn_for(name)
+            apply_supabase(dsn)
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute(SETUP + "CREATE SCHEMA hidden")  # type: ignore[arg-type]
+            self.places.append(Place(dsn))
+            self._stack.callback(self.places[-1].close)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()

@@ -1,0 +1,141 @@
+"""What cdc says: decisions from the catalog's rights over cells as the stream sends them.
+
+Reads the catalog over an ordinary connection, as the consumer does, and nothing else of PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psycopg
+
+from cdc.errors import SubscriptionError
+from cdc.operators import Moment
+from cdc.predicate import ERROR, TRUE
+from cdc.rights import load_rights
+from cdc.rls import Decision, Subject, TableRights, decide, review
+from cdc.tuples import Cell
+from tests.oracle.ground import Place
+
+__all__ = ["Judged", "Opinion", "judge", "reason_of", "unsupported"]
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_TAKES_MOMENT = "moment" in inspect.signature(decide).parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What cdc says of one row for one subject.
+
+    Attributes:
+        shows: whether it shows the row.
+        may: whether the row might be visible, as far as the outcome says.
+        reason: why it is hidden, when that is more than a plain no; None otherwise.
+    """
+
+    shows: bool
+    may: bool
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Judged:
+    """A subject's decision, and the rights that it was made of."""
+
+    subject: Subject
+    rights: TableRights
+    decision: Decision
+    moment: Moment
+
+    def opinion(self, cells: Sequence[Cell]) -> Opinion:
+        """What is said of a row."""
+        decision = self.decision
+        if decision.denied is not None:
+            return Opinion(False, False, decision.denied)
+        self.moment.problem = None
+        outcome = decision.predicate.test(cells)
+        if outcome == TRUE:
+            return Opinion(True, True)
+        if outcome == ERROR:
+            return Opinion(False, False, f"error: {self.moment.problem}")
+        if outcome & TRUE:
+            return Opinion(False, True, f"undecided: {self.moment.problem or 'no reason'}")
+        if decision.unsupported:
+            return Opinion(False, False, f"not supported: {decision.unsupported[0]}")
+        return Opinion(False, False)
+
+    def is_covered(self, cells: Sequence[Cell]) -> bool:
+        """Whether an index by the predicate's cover finds the row."""
+        cover = self.decision.predicate.cover
+        if cover is None or self.decision.denied is not None:
+            return True
+        for probe, value in cover:
+            cell = cells[probe.column]
+            if not isinstance(cell, bytes):
+                continue
+            found = cell if probe.read is None else probe.read(cell)
+            if (value in found) if probe.elements else found == value:  # type: ignore[operator]
+                return True
+        return False
+
+
+def judge(place: Place, subjects: Sequence[Subject]) -> list[Judged | str]:
+    """A decision for each subject; in its place, what the catalog has against that."""
+    known: dict[str, TableRights | str] = {}
+    moment = Moment()
+    moment.microseconds = _now(place.connection)
+    found: list[Judged | str] = []
+    for subject in subjects:
+        if subject.role not in known:
+            try:
+                known[subject.role] = load_rights(place.connection, place.relation.oid, subject.role)
+            except SubscriptionError as error:
+                known[subject.role] = str(error)
+        rights = known[subject.role]
+        if isinstance(rights, str):
+            found.append(rights)
+            continue
+        extra = {"moment": moment} if _TAKES_MOMENT else {}
+        decision = decide(rights, place.relation, place.types, subject, **extra)
+        found.append(Judged(subject, rights, decision, moment))
+    return found
+
+
+def unsupported(place: Place, judged: Sequence[Judged | str]) -> dict[str, str | None]:
+    """Each policy for reading, and the construct because of which it is not supported; None when it is."""
+    for each in judged:
+        if isinstance(each, Judged):
+            found = review(each.rights, place.relation, place.types)
+            return {policy.name: problem for policy, problem in found if policy.node_text is not None}
+    return {}
+
+
+def _now(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None
+    return int((row[0] - _EPOCH).total_seconds() * 1_000_000)
+
+
+_REASONS = [
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"USAGE right|SELECT right", "no right"),
+        (r"no policy lets role", "no policy"),
+        (r"no policy that cdc can decide", "unsupported: every permissive policy"),
+        (r"^restrictive .* is not supported", "unsupported: a restrictive policy"),
+        (r"^not supported", "unsupported: a permissive policy"),
+        (r"cannot be evaluated for this subject", "session error"),
+        (r"^error", "error for the row"),
+        (r"^undecided", "undecided"),
+        (r"does not exist|are not known", "unknown role"),
+    )
+]
+
+
+def reason_of(reason: str) -> str:
+    """The class of a reason."""
+    return next((words for pattern, words in _REASONS if pattern.search(reason)), f"other: {reason[:60]}")
