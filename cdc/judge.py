@@ -41,6 +41,7 @@ class Judge:
 
     Attributes:
         book: the facts and the roles that rights are made of.
+        changed: OIDs of the tables on which the rights of a role have changed, and nobody was told yet.
         moment: when a change is judged, for all predicates that depend on it.
     """
 
@@ -56,7 +57,7 @@ class Judge:
         self.book = Book(connection, publications)
         self._rights: dict[tuple[int, str], TableRights | str] = {}
         """What is known, or why nothing is."""
-        self._changed: set[int] = set()
+        self.changed: set[int] = set()
         self._said: set[tuple[int, str]] = set()
         self.moment = Moment()
 
@@ -73,6 +74,14 @@ class Judge:
 
     def judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
         """Filter and policies as one predicate (None sees everything), and the decision of the policies."""
+        subscription._sight = 0
+        predicate, decision = self._judge(subscription, relation)
+        if decision is not None and decision.denied is None:
+            key = object() if predicate is not None and predicate.key is None else predicate and predicate.key
+            subscription._sight = hash((key, decision.hidden))
+        return predicate, decision
+
+    def _judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
         predicates = []
         if subscription.filter is not None:
             collations = self._collations.get(relation.oid, NOTHING_KNOWN)
@@ -86,13 +95,14 @@ class Judge:
             predicates.append(decision.predicate)
         return (every(predicates) if predicates else None), decision
 
-    def load(self, oid: int, roles: Collection[str]) -> None:
-        """Know the rights of these roles on a table.
+    def load(self, oid: int, roles: Collection[str], xid: int | None = None) -> None:
+        """Know the rights of these roles on a table, those of now only once the transaction `xid` is visible.
 
         What cannot be known, as of a role that is gone, is remembered with the reason, and denies. When the server
         cannot say, as while the table is locked, what was known before stays.
         """
-        self.book.load(oid, roles)
+        if roles:
+            self.book.load(oid, roles, xid)
         for role in roles:
             self._keep(oid, role)
 
@@ -110,17 +120,17 @@ class Judge:
         if not self.book.put(table, oid, number, new.text("facts"), commit_lsn):
             return False
         self._keep_all(oid)
-        return oid in self._changed
+        return oid in self.changed
 
     def refresh(self, reached: Lsn = _NOWHERE) -> bool:
         """Ask again for all that does not come in the stream, up to `reached`; True when any rights changed."""
         self.book.poll(reached)
         self._keep_all()
-        return bool(self._changed)
+        return bool(self.changed)
 
     def take_changed(self) -> set[int]:
         """OIDs of the tables on which the rights of a role have changed since the last call."""
-        changed, self._changed = self._changed, set()
+        changed, self.changed = self.changed, set()
         return changed
 
     def _keep_all(self, of: int | None = None) -> None:
@@ -144,7 +154,7 @@ class Judge:
             self._rights[oid, role] = rights
             self._said.discard((oid, role))
             if known is not None:
-                self._changed.add(oid)
+                self.changed.add(oid)
 
     def _decide(self, relation: Relation, subject: Subject) -> Decision:
         rights = self._rights.get((relation.oid, subject.role), "they were not asked for")

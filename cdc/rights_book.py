@@ -8,6 +8,7 @@ whether the newest row still holds. Without the table facts are the newest ones.
 from __future__ import annotations
 
 import json
+import time
 from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import psycopg
 
 from cdc.errors import SubscriptionError
+from cdc.loader import snapshot_of
 from cdc.lsn import Lsn
 from cdc.rights import no_role, read_roles
 from cdc.rights_rows import (
@@ -36,6 +38,10 @@ from cdc.server import flush_lsn
 __all__ = ["Book"]
 
 _GONE = "the table is gone"
+_HIDDEN = "the transaction that came last is not visible yet"
+_MISSING = Fresh("", _GONE)
+_SOON = 1.0
+"""Seconds within which a commit that was streamed is visible, as a rule."""
 
 
 class Book:
@@ -62,6 +68,8 @@ class Book:
         self._ahead: dict[int, tuple[int, Lsn]] = {}
         """Newest rows that had not arrived when they were looked at, and where the WAL ended then."""
         self._fresh: dict[int, Fresh] = {}
+        self._hidden: dict[int, int] = {}
+        """Transactions that were not visible when facts were to be read."""
         self._ledger: list[tuple[int, int]] = []
         """Commit LSN and id of the rows that arrived."""
         self._names: set[str] = set()
@@ -83,16 +91,22 @@ class Book:
         for oid in known:
             self.load(oid)
 
-    def load(self, oid: int, roles: Iterable[str] = ()) -> None:
-        """Know the facts of a table and these roles. Raises psycopg.Error when the server cannot be asked."""
+    def load(self, oid: int, roles: Iterable[str] = (), xid: int | None = None) -> None:
+        """Know the facts of a table and these roles. Raises psycopg.Error when the server cannot be asked.
+
+        Facts of now are not known before the transaction `xid`, which the stream may have sent too early, is visible.
+        """
         missing = set(roles) - self._names
         if missing:
             self._names |= missing
             self._roles = read_roles(self._connection, sorted(self._names))
         if self.standing.oid is None:
-            self._fresh |= read_fresh(self._connection, {oid: self._fresh.get(oid, Fresh("", _GONE))}) or {
-                oid: Fresh("", _GONE)
-            }
+            if xid is not None and not self._is_visible(xid):
+                self._hidden[oid] = xid
+                self._fresh[oid] = Fresh("", _HIDDEN)
+                return
+            known = {oid: self._fresh.get(oid, _MISSING)}
+            self._fresh[oid] = read_fresh(self._connection, known).get(oid, _MISSING)
         elif oid not in self._rows and self.last is not None:
             self._rows |= rows_as_of(self._connection, [oid], self.last) or {oid: (0, self._now(oid))}
 
@@ -121,8 +135,11 @@ class Book:
         self._look()
         self._roles = read_roles(self._connection, sorted(self._names))
         if self.standing.oid is None:
-            fresh = read_fresh(self._connection, self._fresh)
-            self._fresh = {oid: fresh.get(oid, Fresh("", _GONE)) for oid in self._fresh}
+            snapshot = snapshot_of(self._connection) if self._hidden else None
+            self._hidden = {oid: xid for oid, xid in self._hidden.items() if snapshot and not snapshot.sees(xid)}
+            known = {oid: fresh for oid, fresh in self._fresh.items() if oid not in self._hidden}
+            found = read_fresh(self._connection, known)
+            self._fresh |= {oid: found.get(oid, _MISSING) for oid in known}
             return
         ends = flush_lsn(self._connection)
         for oid, drift in drifted(self._connection, self._rows).items():
@@ -147,6 +164,15 @@ class Book:
             return None
         del self._ledger[: passed - 1]
         return self._ledger[0][1]
+
+    def _is_visible(self, xid: int) -> bool:
+        """Whether the catalog shows what a transaction has done, or soon does."""
+        deadline = time.monotonic() + _SOON
+        while not snapshot_of(self._connection).sees(xid):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def _facts(self, oid: int) -> Stated:
         if self.standing.oid is None:
@@ -176,7 +202,7 @@ class Book:
     def _forget(self) -> None:
         self.last = None
         self._ledger = []
-        for kept in (self._rows, self._drift, self._ahead, self._fresh):
+        for kept in (self._rows, self._drift, self._ahead, self._fresh, self._hidden):
             kept.clear()
 
     def _compare(self, oid: int, drift: Drift, reached: Lsn, ends: Lsn) -> None:

@@ -50,13 +50,14 @@ FROM unnest(%s::oid[]) AS asked (oid), LATERAL (
 ) AS r
 """
 _DRIFT = f"""
-SELECT now.oid, last.id, now.facts IS DISTINCT FROM last.facts, CASE WHEN now.facts IS DISTINCT FROM last.facts THEN now.facts END
+SELECT now.oid, last.id, now.facts IS DISTINCT FROM last.facts,
+       CASE WHEN now.facts IS DISTINCT FROM last.facts THEN now.facts END
 FROM ({FACTS}) AS now
 LEFT JOIN LATERAL (SELECT r.id, r.facts FROM cdc.rights r WHERE r."table" = now.oid ORDER BY r.id DESC LIMIT 1) AS last
     ON true
 """
 _FRESH = f"""
-WITH known AS (SELECT * FROM pg_catalog.unnest($1::oid[], $2::text[]) AS k (oid, sum))
+WITH known AS (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::text[])) AS k (oid, sum))
 SELECT now.oid, now.sum, CASE WHEN now.sum IS DISTINCT FROM known.sum THEN now.facts END
 FROM (SELECT f.oid, f.facts, pg_catalog.md5(f.facts::text) AS sum FROM ({FACTS}) AS f) AS now JOIN known USING (oid)
 """
@@ -120,9 +121,7 @@ def newest_id(connection: psycopg.Connection[Any]) -> int:
     return int(row[0]) if row else 0
 
 
-def rows_as_of(
-    connection: psycopg.Connection[Any], oids: Collection[int], last: int
-) -> dict[int, tuple[int, Stated]]:
+def rows_as_of(connection: psycopg.Connection[Any], oids: Collection[int], last: int) -> dict[int, tuple[int, Stated]]:
     """The row of each table that was in force when `last` was the newest of all; without tables that have none."""
     rows = connection.execute(_AS_OF, (list(oids), last, last)).fetchall()
     return {oid: (min(number, last), stated(oid, facts)) for oid, number, facts in rows}
