@@ -11,7 +11,7 @@ SECONDS ?= 15
 VERSIONS ?= 14 15 16 17 18
 SEED ?= 1
 
-.PHONY: setup demo test matrix chaos oracle check bench record fuzz clean
+.PHONY: setup demo test matrix chaos oracle mutants check bench record fuzz clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,10 @@ chaos: $(STAMP)
 # Random policies, decided by cdc and by PostgreSQL itself: VERDICTS of them, on all VERSIONS together.
 oracle: $(STAMP)
 	$(BIN)/python -m tests.oracle --verdicts $(or $(VERDICTS),100000) --seed $(SEED) $(VERSIONS:%=--version %)
+
+# Deliberate faults in what decides who sees a row: the oracle or a test has to find each.
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutants
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """How many decisions a second are there under a policy of each class, and what does it cost to bind a subject to it?
 
-A private PostgreSQL holds a table and, one after the other, a policy of each class; its rights are read from the catalog
-as a consumer reads them. What is timed is the decision alone, on cells that are in memory: `undecided` is the same loop
+A private PostgreSQL holds a table and, one after the other, a policy of each class; its rights come from the catalog,
+as those of a consumer do. What is timed is the decision alone, on cells in memory: `undecided` is the same loop
 with a test that looks at nothing, and a ratio is its time divided by the policy's, so that 1 would be a policy for
 nothing. `…_visible` is how many of the rows are shown.
 

@@ -38,6 +38,8 @@ from cdc.events import (
     Truncate,
     Update,
 )
+from cdc.explaining import explain
+from cdc.explanation import ExplainedPolicy, Explanation, ServerAnswer
 from cdc.family import Family
 from cdc.health import Colour, Health, Status, StatusChange
 from cdc.lsn import Lsn, Position
@@ -69,6 +71,8 @@ __all__ = [
     "Delete",
     "Effect",
     "Event",
+    "ExplainedPolicy",
+    "Explanation",
     "Failure",
     "FailureKind",
     "Family",
@@ -88,6 +92,7 @@ __all__ = [
     "Recorder",
     "Row",
     "SchemaChange",
+    "ServerAnswer",
     "SlotError",
     "SnapshotProgress",
     "Status",
@@ -101,6 +106,7 @@ __all__ = [
     "Update",
     "__version__",
     "current_lsn",
+    "explain",
 ]
 
 __version__ = "0.1.0"

@@ -174,9 +174,7 @@ class Boundary:
             subscription._renewed = None
         for part in parts:
             part.subject, part.refused = subject, renewal.refused.get(part)
-        for relation in self._dispatcher.relations:
-            if any((part.schema, part.table) == (relation.schema, relation.table) for part in parts):
-                self._dispatcher.define(relation, admission.view)
+        self._dispatcher.rebind(admission.view, [subscription])
         for part in parts:
             known = relations[part]
             if known is not None:

@@ -85,7 +85,7 @@ class Judge:
         predicates = []
         if subscription.filter is not None:
             collations = self._collations.get(relation.oid, NOTHING_KNOWN)
-            predicates.append(compile_filter(subscription.filter, relation, self._types, collations))
+            predicates.append(compile_filter(subscription.filter, relation, self._types, collations, self.moment))
         if subscription.subject is None:
             return (predicates[0] if predicates else None), None
         decision = self._decide(relation, subscription.subject)

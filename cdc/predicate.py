@@ -29,6 +29,7 @@ __all__ = [
     "Predicate",
     "Probe",
     "Verdict",
+    "among",
     "constant",
     "equal",
     "every",
@@ -83,6 +84,7 @@ class Predicate:
             there are no such values.
         key: predicates with equal keys have equal outcomes for every row; None says nothing.
         timed: whether the outcome depends on the moment.
+        raises: whether the outcome may be `ERROR`.
     """
 
     test: Callable[[Sequence[Cell]], int]
@@ -90,6 +92,7 @@ class Predicate:
     cover: Cover | None = None
     key: Hashable = None
     timed: bool = False
+    raises: bool = False
 
 
 def verdict(outcome: int) -> Verdict:
@@ -102,7 +105,8 @@ def verdict(outcome: int) -> Verdict:
 def constant(outcome: int) -> Predicate:
     """The predicate that has the same outcome for every row."""
     cover: Cover | None = None if outcome & TRUE else frozenset()
-    return Predicate(lambda cells: outcome, frozenset(), cover, ("constant", outcome))
+    raises = bool(outcome & ERROR)
+    return Predicate(lambda cells: outcome, frozenset(), cover, ("constant", outcome), raises=raises)
 
 
 def equal(column: int, value: Hashable, read: Callable[[bytes], Hashable] | None) -> Predicate:
@@ -128,6 +132,33 @@ def equal(column: int, value: Hashable, read: Callable[[bytes], Hashable] | None
     return Predicate(test if read is None else test_read, frozenset({column}), cover, ("equal", probe, value))
 
 
+def among(
+    column: int, values: frozenset[Hashable], read: Callable[[bytes], Hashable] | None, or_null: bool = False
+) -> Predicate:
+    """`column IN (values)`, the values as for `equal`; `or_null` for a list that contains NULL, too."""
+    without = NULL if or_null else FALSE
+
+    def test(cells: Sequence[Cell]) -> int:
+        cell = cells[column]
+        if type(cell) is not bytes:
+            return NULL if cell is None else UNKNOWN
+        return TRUE if cell in values else without
+
+    def test_read(cells: Sequence[Cell]) -> int:
+        cell = cells[column]
+        if type(cell) is not bytes:
+            return NULL if cell is None else UNKNOWN
+        try:
+            return TRUE if read(cell) in values else without  # type: ignore[misc]  # used when read is given
+        except ValueError:
+            return UNKNOWN
+
+    probe = Probe(column, read)
+    cover = frozenset((probe, value) for value in values) if len(values) <= _WIDEST else None
+    key = ("among", probe, values, or_null)
+    return Predicate(test if read is None else test_read, frozenset({column}), cover, key)
+
+
 def every(predicates: Iterable[Predicate]) -> Predicate:
     """AND of the predicates; TRUE when there are none."""
     return reduce(_both, predicates, _ALWAYS)
@@ -142,7 +173,7 @@ def negation(predicate: Predicate) -> Predicate:
     """NOT."""
     test = predicate.test
     key = None if predicate.key is None else ("not", predicate.key)
-    return Predicate(lambda cells: _NOT[test(cells)], predicate.columns, None, key, predicate.timed)
+    return Predicate(lambda cells: _NOT[test(cells)], predicate.columns, None, key, predicate.timed, predicate.raises)
 
 
 def _both(left: Predicate, right: Predicate) -> Predicate:
@@ -160,6 +191,7 @@ def _both(left: Predicate, right: Predicate) -> Predicate:
         _narrower(left.cover, right.cover),
         _joint("and", left, right),
         left.timed or right.timed,
+        left.raises or right.raises,
     )
 
 
@@ -178,6 +210,7 @@ def _either(left: Predicate, right: Predicate) -> Predicate:
         _union(left.cover, right.cover),
         _joint("or", left, right),
         left.timed or right.timed,
+        left.raises or right.raises,
     )
 
 

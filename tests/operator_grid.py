@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,8 +53,10 @@ class Called:
     is_strict: bool
 
 
-def quoted(literal: str) -> str:
+def quoted(literal: str | None) -> str:
     """A literal as SQL has it."""
+    if literal is None:
+        return "NULL"
     escaped = literal.replace("\\", "\\\\").replace("'", "''")
     return f"E'{escaped}'"
 
@@ -73,6 +76,13 @@ class Grid:
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         self._cells = {name: self._read(name) for name in literals}
         connection.execute("SELECT set_config('timezone', %s, false)", (zone,))
+
+    def now(self) -> None:
+        """Let the moment be that of the connection's transaction."""
+        query = "SELECT (extract(epoch FROM now() - '2000-01-01 00:00+00'::timestamptz) * 1000000)::bigint"
+        row = self.connection.execute(query).fetchone()
+        assert row is not None
+        self.context.moment.microseconds = row[0]
 
     def oid(self, name: str) -> int:
         """The OID of a type, which the types then know."""
@@ -106,18 +116,22 @@ class Grid:
         result = self.oid("mood") if row[3] == "anyenum" else row[2]
         return Called(signature.partition("(")[0], arguments, result, row[4])
 
-    def outcomes(self, signature: str, called: Called, builtin: Builtin) -> Iterator[tuple[list[str], Any, Any]]:
+    def outcomes(self, signature: str, called: Called, builtin: Builtin) -> Iterator[tuple[list[str | None], Any, Any]]:
         """For combinations of edge values: the values, what the server says and what is said here."""
-        combinations = list(product(*(self._cells[name] for name in called.arguments)))
-        if len(combinations) > _MOST_CALLS:
-            combinations = random.Random(signature).sample(combinations, _MOST_CALLS)
+        choices = [[*self._cells[name], *([] if called.is_strict else [None])] for name in called.arguments]
+        if math.prod(map(len, choices)) <= _MOST_CALLS:
+            combinations = list(product(*choices))
+        else:
+            chance = random.Random(signature)
+            combinations = [tuple(map(chance.choice, choices)) for _ in range(_MOST_CALLS)]
         output = self.datums.output(called.result_oid)
         assert output is not None, (signature, called.result_oid)
         for literals, theirs in zip(combinations, self._theirs(called, combinations), strict=True):
-            datums = [self._cells[name][literal] for name, literal in zip(called.arguments, literals, strict=True)]
+            typed = zip(called.arguments, literals, strict=True)
+            datums = [None if literal is None else self._cells[name][literal] for name, literal in typed]
             yield list(literals), theirs, self._ours(builtin, datums, output)
 
-    def _theirs(self, called: Called, combinations: list[tuple[str, ...]]) -> list[str | None]:
+    def _theirs(self, called: Called, combinations: list[tuple[str | None, ...]]) -> list[str | None]:
         queries = []
         for literals in combinations:
             typed = zip(literals, called.arguments, strict=True)

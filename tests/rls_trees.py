@@ -38,11 +38,41 @@ def function(name: str, body: str, result: int, **changed: Any) -> Function:
     return Function(**(values | changed))
 
 
+def internal(name: str, arguments: str, result: int, **changed: Any) -> Function:
+    """A function of PostgreSQL itself."""
+    count = len(arguments.split(", ")) if arguments else 0
+    values = {"schema": "pg_catalog", "arguments": arguments, "language": "internal", "argument_count": count}
+    return function(name, name, result, **(values | changed))
+
+
+# operator's OID: its name, its function, the types of its arguments
+OPERATORS = {
+    91: ("=", "booleq", "boolean, boolean"),
+    96: ("=", "int4eq", "integer, integer"),
+    98: ("=", "texteq", "text, text"),
+    416: ("=", "int84eq", "bigint, integer"),
+    518: ("<>", "int4ne", "integer, integer"),
+    521: (">", "int4gt", "integer, integer"),
+    528: ("/", "int4div", "integer, integer"),
+    551: ("+", "int4pl", "integer, integer"),
+    607: ("=", "oideq", "oid, oid"),
+    1054: ("=", "bpchareq", "character, character"),
+    1093: ("=", "date_eq", "date, date"),
+    1752: ("=", "numeric_eq", "numeric, numeric"),
+    2972: ("=", "uuid_eq", "uuid, uuid"),
+    3477: ("->>", "jsonb_object_field_text", "from_json jsonb, field_name text"),
+}
+RESULTS = {"int4div": INT, "int4pl": INT, "jsonb_object_field_text": TEXT}
+
 FUNCTIONS = {
     UID: function("uid", "select nullif(current_setting('request.jwt.claim.sub', true), '')::uuid", UUID),
     JWT: function("jwt", "select nullif(current_setting('request.jwt.claims', true), '')::jsonb", JSONB),
     ODD: function("odd", "select 'x'::uuid", UUID),
-}
+    2077: internal("current_setting", "text", TEXT),
+    3294: internal("current_setting", "text, boolean", TEXT),
+    870: internal("lower", "text", TEXT),
+    1317: internal("length", "text", INT),
+} | {oid + 50000: internal(name, arguments, RESULTS.get(name, BOOL)) for oid, (_, name, arguments) in OPERATORS.items()}
 
 
 def rights(*policies: Policy, **changed: Any) -> TableRights:
@@ -61,7 +91,8 @@ def rights(*policies: Policy, **changed: Any) -> TableRights:
         "columns": {at: ColumnRights(name, oid, 0, True) for at, (name, oid) in enumerate(COLUMNS, 1)},
         "policies": policies,
         "functions": FUNCTIONS,
-        "operators": {518: "<>", 2972: "=", 96: "="},
+        "operators": {oid: name for oid, (name, _, _) in OPERATORS.items()} | {15: "=", 519: "<=>"},
+        "operator_functions": {oid: oid + 50000 for oid in OPERATORS},
         "nondeterministic": frozenset({777}),
         "utf8": True,
     }
@@ -114,7 +145,8 @@ def var(name: str, level: int = 0, kind: int | None = None, table: int = 1) -> s
 
 
 def op(oid: int, left: str, right: str, collation: int = 100) -> str:
-    return f"{{OPEXPR :opno {oid} :opresulttype 16 :inputcollid {collation} :args ({left} {right}) :location -1}}"
+    result = RESULTS.get(OPERATORS[oid][1], BOOL) if oid in OPERATORS else BOOL
+    return f"{{OPEXPR :opno {oid} :opresulttype {result} :inputcollid {collation} :args ({left} {right}) :location -1}}"
 
 
 def call(oid: int, *args: str, result: int = UUID) -> str:
@@ -153,7 +185,7 @@ def subselect(expression: str, **clauses: str) -> str:
 OWN = op(2972, var("owner"), call(UID))
 NAMED = op(98, var("name"), text("alpha"))
 OK, YES, NO, NULLS = var("ok"), boolean(True), boolean(False), boolean(None)
-FORBIDDEN = op(518, var("id"), integer(1))
+FORBIDDEN = op(519, var("id"), integer(1))
 SUBJECT = Subject("reader", settings={"request.jwt.claim.sub": ONE})
 NOBODY = Subject("reader")
 

@@ -30,16 +30,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cdc.operators import booleans, dates, floats, integers, numerics, plain, uuids
+from cdc.operators import booleans, dates, floats, integers, intervals, numerics, plain, times, uuids
+from cdc.operators.arrays import array_input, array_reader, written
 from cdc.operators.codec import Codec, Input, Output
+from cdc.operators.elements import ElementType
 from cdc.operators.enums import enum_codec
 from cdc.values import Types
+from cdc.values.builtin import ARRAYS
 
 __all__ = ["Datums"]
 
 _CODECS: dict[int, Codec] = {
     oid: codec
-    for family in (booleans, dates, floats, integers, numerics, plain, uuids)
+    for family in (booleans, dates, floats, integers, intervals, numerics, plain, times, uuids)
     for oid, codec in family.CODECS.items()
 }
 
@@ -75,5 +78,24 @@ class Datums:
         """The codec of a type that is no domain. Arrays have a place here, made of `self._codec` of their elements."""
         if oid in _CODECS:
             return _CODECS[oid]
+        kind = self.element(oid)
+        if kind is not None:
+            return self._array(kind)
         labels = self._types.labels(oid)
         return enum_codec(labels) if labels else None
+
+    def element(self, oid: int) -> ElementType | None:
+        """What the arrays of a type know of their elements; None for a type that is no array, or not evaluated here."""
+        oid = self._types.base(oid)
+        found = ARRAYS.get(oid) or next((info.element for info in self._types.known((oid,)) if info.oid == oid), 0)
+        codec = self._codec(self._types.base(found)) if found else None
+        if codec is None:
+            return None
+        return ElementType(self._types.base(found), codec.output, ",", bool(self._types.labels(found)))
+
+    def _array(self, kind: ElementType) -> Codec | None:
+        codec = self._codec(kind.oid)
+        if codec is None:
+            return None
+        take = None if codec.input is None else array_input(kind, codec.input)
+        return Codec(array_reader(kind, codec.read), take, written)

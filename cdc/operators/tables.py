@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from cdc.operators import (
     array_functions,
+    binaries,
     booleans,
     dates,
     enums,
+    fields,
     floats,
     integers,
+    intervals,
     likes,
+    moments,
     numerics,
+    regexes,
+    strings,
     texts,
+    times,
+    truncation,
     uuids,
 )
 from cdc.operators.builtins import Builtin, Table
@@ -23,14 +31,22 @@ __all__ = ["TABLE", "TABLES", "builtin"]
 
 TABLES: list[Table] = [
     array_functions.TABLE,
+    binaries.TABLE,
     booleans.TABLE,
     dates.TABLE,
     enums.TABLE,
+    fields.TABLE,
     floats.TABLE,
     integers.TABLE,
+    intervals.TABLE,
     likes.TABLE,
+    moments.TABLE,
     numerics.TABLE,
+    regexes.TABLE,
+    strings.TABLE,
     texts.TABLE,
+    times.TABLE,
+    truncation.TABLE,
     uuids.TABLE,
 ]
 """The functions of each family by signature; no signature is in two."""

@@ -12,7 +12,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cdc.operators.calendar import SECOND, held_timestamp, is_finite_timestamp
-from cdc.operators.context import Context, Undecided
+from cdc.operators.context import Context, Failed, Undecided
 
 __all__ = ["local_of", "named_zone", "offset_at", "unheld_utc_of", "utc_of", "zone_of"]
 
@@ -67,17 +67,25 @@ def offset_at(zone: tzinfo, utc: int) -> int:
 
 
 def local_of(zone: tzinfo, utc: int) -> int:
-    """The timestamp, in a zone, of a timestamptz."""
+    """The timestamp, in a zone, of a timestamptz. Raises Undecided at the end of time."""
     if zone is UTC or not is_finite_timestamp(utc):
         return utc
-    return held_timestamp(utc + offset_at(zone, utc))
+    return _held(utc + offset_at(zone, utc))
 
 
 def utc_of(zone: tzinfo, local: int) -> int:
-    """The timestamptz of a timestamp in a zone."""
+    """The timestamptz of a timestamp in a zone. Raises Undecided at the end of time."""
     if zone is UTC or not is_finite_timestamp(local):
         return local
-    return held_timestamp(unheld_utc_of(zone, local))
+    return _held(unheld_utc_of(zone, local))
+
+
+def _held(micros: int) -> int:
+    """What is out of range in one zone is not in another, and the server does not look everywhere."""
+    try:
+        return held_timestamp(micros)
+    except Failed:
+        raise Undecided("a time zone's time at the end of time") from None
 
 
 def unheld_utc_of(zone: tzinfo, local: int) -> int:

@@ -11,33 +11,56 @@ subject the table, with the reason. The manual: "Row Security Policies" and CREA
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cache
+from zoneinfo import ZoneInfo
 
-from cdc.predicate import FALSE, TRUE, Predicate, constant
+from cdc.operators import Moment
+from cdc.predicate import FALSE, TRUE, Predicate, Probe, constant
 from cdc.relation import Relation
-from cdc.rls.conditions import And, Condition, Equals, Holds, Operand, Or, SameSession, all_of, any_of
-from cdc.rls.constructs import NotSupported, Scope, construct
-from cdc.rls.nodes import Node, TreeError, read
+from cdc.rls.conditions import all_of, any_of
+from cdc.rls.constructs import NotSupported, Scope
+from cdc.rls.expression import Session, SessionError
+from cdc.rls.nodes import TreeError, read
 from cdc.rls.policy import Policy, TableRights, Unsupported
-from cdc.rls.session import RELABELS, Session, SessionError, compile_session, sole_target
 from cdc.rls.subject import Subject
-from cdc.values import Equality, Types
+from cdc.rls.tags import compile_condition
+from cdc.values import Types
 
-__all__ = ["Decision", "decide", "review"]
+__all__ = ["BoundPolicy", "Decision", "decide", "review"]
 
-_BOOLEAN = 16
+Condition = Callable[[Session], Predicate]
 
-# Operators `=` by OID, with the types of their sides. Those that compare a date with a timestamp, or a
-# timestamp with one of a time zone, are not here: they depend on the session's zone.
-_EQUALITIES = {
-    15: (23, 20), 91: (16, 16), 93: (19, 19), 94: (21, 21), 96: (23, 23), 98: (25, 25), 254: (19, 25),
-    260: (25, 19), 410: (20, 20), 416: (20, 23), 532: (21, 23), 533: (23, 21), 607: (26, 26), 620: (700, 700),
-    670: (701, 701), 1054: (1042, 1042), 1093: (1082, 1082), 1120: (700, 701), 1130: (701, 700),
-    1320: (1184, 1184), 1752: (1700, 1700), 1862: (21, 20), 1868: (20, 21), 2060: (1114, 1114),
-    2972: (2950, 2950),
-}  # fmt: skip
+
+@dataclass(frozen=True, slots=True)
+class BoundPolicy:
+    """A policy as it is for one subject.
+
+    Attributes:
+        policy: the policy.
+        predicate: over the cells of a tuple; None when it cannot be evaluated.
+        reason: why not, in words; None when it can.
+        columns: names of the relation's columns, by which `index` speaks of cells.
+    """
+
+    policy: Policy
+    predicate: Predicate | None
+    reason: str | None
+    columns: tuple[str, ...] = ()
+
+    @property
+    def index(self) -> str | None:
+        """The index that finds the rows it may show, in words; None when each row has to be judged."""
+        if self.predicate is None or self.predicate.cover is None:
+            return None
+        probes = {probe for probe, _ in self.predicate.cover}
+        words = sorted({self._words(probe) for probe in probes})
+        return ", ".join(words) if words else "no row"
+
+    def _words(self, probe: Probe) -> str:
+        name = self.columns[probe.column]
+        return f"an element of {name}" if probe.elements else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +74,7 @@ class Decision:
         exempt: whether row-level security does not apply to the role.
         unsupported: the policies that cannot be decided. The predicate is safe all the same.
         granted: whether the role has the SELECT right at all, so that it may know of a TRUNCATE.
+        policies: the policies that apply to the role, as they are for this subject; empty when none is looked at.
     """
 
     predicate: Predicate
@@ -59,19 +83,28 @@ class Decision:
     exempt: bool
     unsupported: tuple[Unsupported, ...]
     granted: bool = True
+    policies: tuple[BoundPolicy, ...] = ()
+
+    @property
+    def key(self) -> Hashable:
+        """Decisions with equal keys show the same rows; None says nothing."""
+        return self.predicate.key
 
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     """The policies that apply to the role, compiled for one relation."""
 
-    permissive: tuple[tuple[Policy, Condition], ...]
-    restrictive: tuple[tuple[Policy, Condition], ...]
+    supported: tuple[tuple[Policy, Condition], ...]
+    refused: tuple[BoundPolicy, ...]
     unsupported: tuple[Unsupported, ...]
     denied: str | None
+    columns: tuple[str, ...] = ()
 
 
-def decide(rights: TableRights, relation: Relation, types: Types, subject: Subject) -> Decision:
+def decide(
+    rights: TableRights, relation: Relation, types: Types, subject: Subject, moment: Moment | None = None
+) -> Decision:
     """Decide what a subject may see of a relation.
 
     Compiling happens once for the same rights and relation; after that a subject costs the evaluation of its session
@@ -82,6 +115,8 @@ def decide(rights: TableRights, relation: Relation, types: Types, subject: Subje
         relation: the table as the stream describes it.
         types: the types of the server, among them those of the relation's columns.
         subject: as whom to look.
+        moment: when changes are judged, and where an error is noted; whoever judges sets it. One for all that are
+            judged together. None makes one that stays at its beginning.
 
     Raises:
         ValueError: the rights are those of another role or table.
@@ -94,11 +129,24 @@ def decide(rights: TableRights, relation: Relation, types: Types, subject: Subje
         return Decision(constant(FALSE), hidden, reason, rights.exempt, (), granted=False)
     if rights.exempt:
         return Decision(constant(TRUE), hidden, None, True, ())
-    compiled = _compiled(Scope(rights, relation, types))
-    predicate, reason = constant(FALSE), compiled.denied
-    if reason is None:
-        predicate, reason = _bind(compiled, subject)
-    return Decision(predicate, hidden, reason, False, compiled.unsupported)
+    compiled = _compiled(Scope(rights, relation, types, moment or _MOMENT))
+    bound = _bind_all(compiled, Session(subject, _zone(subject.setting("timezone") or rights.zone)))
+    policies = (*bound, *compiled.refused)
+    reason = compiled.denied or _failed(bound)
+    predicate = constant(FALSE) if reason is not None else _together(bound)
+    return Decision(predicate, hidden, reason, False, compiled.unsupported, policies=policies)
+
+
+_MOMENT = Moment()
+
+
+@cache
+def _zone(name: str | None) -> ZoneInfo | None:
+    """The time zone of this name; None when Python does not know it, so that what needs it is undecided."""
+    try:
+        return None if name is None else ZoneInfo(name)
+    except (ValueError, OSError):
+        return None
 
 
 def review(rights: TableRights, relation: Relation, types: Types) -> list[tuple[Policy, str | None]]:
@@ -139,16 +187,17 @@ def _renamed(rights: TableRights, relation: Relation) -> str | None:
 def _compiled(scope: Scope) -> _Compiled:
     """The compiled policies, kept with the rights for the relation that was asked for last."""
     room = scope.rights.compiled
-    if room and room[0][0] == scope.relation and room[0][1] is scope.types:
-        return room[0][2]  # type: ignore[no-any-return]  # the room holds any value
+    if room and room[0][1] is scope.types and room[0][2] is scope.moment and room[0][0] == scope.relation:
+        return room[0][3]  # type: ignore[no-any-return]  # the room holds any value
     compiled = _compile_policies(scope)
-    room[:] = [(scope.relation, scope.types, compiled)]
+    room[:] = [(scope.relation, scope.types, scope.moment, compiled)]
     return compiled
 
 
 def _compile_policies(scope: Scope) -> _Compiled:
     granting = [policy for policy in scope.rights.policies if policy.applies and policy.node_text is not None]
-    supported: dict[bool, list[tuple[Policy, Condition]]] = {True: [], False: []}
+    supported: list[tuple[Policy, Condition]] = []
+    refused: list[BoundPolicy] = []
     unsupported: list[Unsupported] = []
     denied = None
     if not any(policy.permissive for policy in granting):
@@ -156,13 +205,15 @@ def _compile_policies(scope: Scope) -> _Compiled:
     for policy in granting:
         condition, problem = _attempt(policy, scope)
         if condition is not None:
-            supported[policy.permissive].append((policy, condition))
+            supported.append((policy, condition))
         elif problem is not None:
             unsupported.append(Unsupported(policy.name, problem))
+            refused.append(BoundPolicy(policy, None, problem))
             denied = denied if policy.permissive else f"restrictive {unsupported[-1]} is not supported"
-    if not supported[True] and denied is None:
+    if not any(policy.permissive for policy, _ in supported) and denied is None:
         denied = f"no policy that cdc can decide lets role {scope.rights.role} read: {unsupported[0]}"
-    return _Compiled(tuple(supported[True]), tuple(supported[False]), tuple(unsupported), denied)
+    columns = tuple(column.name for column in scope.relation.columns)
+    return _Compiled(tuple(supported), tuple(refused), tuple(unsupported), denied, columns)
 
 
 def _attempt(policy: Policy, scope: Scope) -> tuple[Condition | None, str | None]:
@@ -170,125 +221,49 @@ def _attempt(policy: Policy, scope: Scope) -> tuple[Condition | None, str | None
     if policy.node_text is None:
         return None, None
     try:
-        return _condition(read(policy.node_text), scope), None
+        name = f'policy "{policy.name}"'
+        return compile_condition(read(policy.node_text), scope, name, _identity(policy, scope)), None
     except NotSupported as problem:
         return None, str(problem)
     except TreeError as problem:
         return None, f"a node tree that cdc cannot read ({problem})"
 
 
-def _bind(compiled: _Compiled, subject: Subject) -> tuple[Predicate, str | None]:
-    """The predicate for a subject, or FALSE with the reason."""
-    sides: list[list[Predicate]] = []
-    for policies in (compiled.permissive, compiled.restrictive):
-        bound = []
-        for policy, condition in policies:
-            try:
-                bound.append(condition.bind(subject))
-            except SessionError as problem:
-                return constant(FALSE), f'policy "{policy.name}" cannot be evaluated for this subject: {problem}'
-        sides.append(bound)
-    return all_of([any_of(sides[0]), *sides[1]]), None
+def _identity(policy: Policy, scope: Scope) -> Hashable:
+    """What a compiled policy depends on, apart from the session. Equal for roles that have the same policy."""
+    rights, columns = scope.rights, scope.relation.columns
+    return (
+        (policy.name, policy.node_text, rights.oid, rights.utf8, rights.nondeterministic, rights.code_point),
+        tuple((column.name, column.type_oid) for column in columns),
+        frozenset(rights.functions.items()),
+        frozenset(rights.operator_functions.items()),
+        scope.types,
+    )
 
 
-def _condition(node: Node, scope: Scope) -> Condition:
-    """The condition of a boolean node. Raises NotSupported and TreeError."""
-    handler = _HANDLERS.get(node.tag)
-    return _holds(node, scope) if handler is None else handler(node, scope)
+def _bind_all(compiled: _Compiled, session: Session) -> list[BoundPolicy]:
+    """Each policy for a subject; one that would raise in PostgreSQL has a reason instead of a predicate."""
+    bound = []
+    for policy, condition in compiled.supported:
+        try:
+            bound.append(BoundPolicy(policy, condition(session), None, compiled.columns))
+        except SessionError as problem:
+            bound.append(BoundPolicy(policy, None, str(problem)))
+    return bound
 
 
-def _holds(node: Node, scope: Scope) -> Condition:
-    session = compile_session(node, scope)
-    equality = scope.types.equality(session.type_oid)
-    if session.type_oid != _BOOLEAN or equality is None:
-        raise NotSupported(construct(node, scope))
-    return Holds(Operand(session, equality))
+def _failed(bound: list[BoundPolicy]) -> str | None:
+    for each in bound:
+        if each.reason is not None:
+            return f'policy "{each.policy.name}" cannot be evaluated for this subject: {each.reason}'
+    return None
 
 
-def _boolean(node: Node, scope: Scope) -> Condition:
-    shape = _CONNECTIVES.get(node.text("boolop"))
-    if shape is None:
-        raise NotSupported(construct(node, scope))
-    return shape(tuple(_condition(part, scope) for part in node.nodes("args")))
+def _together(bound: list[BoundPolicy]) -> Predicate:
+    """All policies as one predicate, in the order in which the server evaluates them.
 
-
-_CONNECTIVES: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {"and": And, "or": Or}
-
-
-def _flag(node: Node, scope: Scope) -> Condition:
-    """A boolean column on its own: the same as `column = true`."""
-    column, equality = _column(node, _BOOLEAN, scope), scope.types.equality(_BOOLEAN)
-    assert equality is not None
-    return Equals(column, equality.from_cell, Operand(Session(_BOOLEAN, "true", lambda subject: "true"), equality))
-
-
-def _sublink(node: Node, scope: Scope) -> Condition:
-    return _condition(sole_target(node, scope), scope)
-
-
-def _equals(node: Node, scope: Scope) -> Condition:
-    """`=` of a column and a session expression, in either order, or of two session expressions."""
-    sides, args = _EQUALITIES.get(node.number("opno")), node.nodes("args")
-    if sides is None or len(args) != 2:
-        raise NotSupported(construct(node, scope))
-    if node.number("inputcollid") in scope.rights.nondeterministic:
-        raise NotSupported("a comparison of texts under a nondeterministic collation")
-    left, right = (_equality(oid, scope) for oid in sides)
-    first, second = (_is_column(arg) for arg in args)
-    if first and second:
-        raise NotSupported("a comparison of two columns")
-    if first:
-        return Equals(_column(args[0], sides[0], scope), left.from_cell, _operand(args[1], sides[1], right, scope))
-    if second:
-        return Equals(_column(args[1], sides[1], scope), right.from_cell, _operand(args[0], sides[0], left, scope))
-    return SameSession(_operand(args[0], sides[0], left, scope), _operand(args[1], sides[1], right, scope))
-
-
-def _equality(type_oid: int, scope: Scope) -> Equality:
-    equality = scope.types.equality(type_oid)
-    if equality is None:
-        raise NotSupported(f"a comparison of values of type {scope.types.name(type_oid)}")
-    return equality
-
-
-def _operand(node: Node, type_oid: int, equality: Equality, scope: Scope) -> Operand:
-    session = compile_session(node, scope)
-    if session.type_oid != type_oid:
-        raise NotSupported(f"{scope.types.name(session.type_oid)} where {scope.types.name(type_oid)} is compared")
-    return Operand(session, equality)
-
-
-def _is_column(node: Node) -> bool:
-    while node.tag == "RELABELTYPE":
-        node = node.node("arg")
-    return node.tag == "VAR"
-
-
-def _column(node: Node, type_oid: int, scope: Scope) -> int:
-    """Index in the relation of a column that has this type, maybe after casts that leave its text as it is."""
-    labels = [type_oid]
-    while node.tag == "RELABELTYPE":
-        labels.append(node.number("resulttype"))
-        node = node.node("arg")
-    column = scope.rights.columns.get(node.number("varattno"))
-    if column is None or node.number("varno") != 1 or node.number("varlevelsup") != 0:
-        raise NotSupported(construct(node, scope))
-    index = scope.relation.whole.columns.get(column.name)
-    if index is None:
-        raise NotSupported(f"column {column.name} is not in the publication")
-    labels.append(node.number("vartype"))
-    if not labels[-1] == column.type_oid == scope.relation.columns[index].type_oid:
-        raise NotSupported(f"column {column.name} has another type in the stream than in the policy")
-    allowed = RELABELS | {(column.type_oid, column.base_oid)}
-    for target, source in pairwise(labels):
-        if source != target and (source, target) not in allowed:
-            raise NotSupported(f"cast of the column {column.name} to {scope.types.name(target)}")
-    return index
-
-
-_HANDLERS: dict[str, Callable[[Node, Scope], Condition]] = {
-    "BOOLEXPR": _boolean,
-    "OPEXPR": _equals,
-    "SUBLINK": _sublink,
-    "VAR": _flag,
-}
+    Restrictive policies come first, by name; then one permissive policy after the other, by name backwards.
+    """
+    restrictive = [each.predicate for each in bound if not each.policy.permissive and each.predicate is not None]
+    permissive = [each.predicate for each in bound if each.policy.permissive and each.predicate is not None]
+    return all_of([*restrictive, any_of(permissive[::-1])])

@@ -6,8 +6,9 @@ Pure: no I/O. The tags are PostgreSQL's node tags; version 14 spells ARRAY, CASE
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from cdc.operators import Moment
 from cdc.relation import Relation
 from cdc.rls.nodes import Node
 from cdc.rls.policy import TableRights
@@ -27,6 +28,7 @@ class Scope:
     rights: TableRights
     relation: Relation
     types: Types
+    moment: Moment = field(default_factory=Moment, compare=False)
 
     def function(self, oid: int) -> str:
         """The function in words, such as `function public.is_member(uuid)`."""

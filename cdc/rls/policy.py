@@ -14,6 +14,10 @@ from typing import Any
 __all__ = ["ColumnRights", "Function", "Policy", "TableRights", "Unsupported"]
 
 
+_OWN = frozenset({"internal", "sql"})
+"""Languages of PostgreSQL's own functions: `age(timestamp)` is SQL."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A policy that decides what may be read: FOR SELECT or FOR ALL.
@@ -74,7 +78,7 @@ class Function:
     @property
     def signature(self) -> str:
         """Under which `cdc.operators` knows it; empty when it is not PostgreSQL's own."""
-        return f"{self.name}({self.arguments})" if self.schema == "pg_catalog" and self.language == "internal" else ""
+        return f"{self.name}({self.arguments})" if self.schema == "pg_catalog" and self.language in _OWN else ""
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}({self.arguments})"

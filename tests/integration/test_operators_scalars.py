@@ -58,11 +58,32 @@ LITERALS = {
         "2024-11-03 06:30+00|2024-11-03 04:00+00|0001-01-01 00:00+00|0044-03-15 12:00+00 BC|4713-11-24 00:00+00 BC|"
         "294276-12-31 23:59:59.999999+00|infinity|-infinity|1883-11-18 17:00:00+00|2100-07-04 01:00+00|2024-01-31 05:06:07.123456+00"
     ),
+    "time without time zone": listed("00:00|00:00:01|04:05:06.7|12:00|23:59:59.999999|24:00:00|23:30"),
+    "time with time zone": listed(
+        "00:00+00|00:00-05|04:05:06.7+05:30|05:05:06.7+06:30|23:59:59.999999-12|24:00:00+00|05:00+00|12:00+00:19:32"
+    ),
+    "interval": listed(
+        "0|1 day|24:00:00|1 mon|30 days|29 days 24:00:00|1 year|12 mons|-1 mon|-1 day +25:00:00|1 mon -1 day|00:00:00.000001|"
+        "-00:00:00.5|1 year 2 mons 3 days 04:05:06.789|-1 year -2 mons +3 days -04:05:06.789|178000000 years|-2147483648 days|35 days 49:00:00|"
+        "-35 days -49:00:00|05:30|-08:00|13 mons -400 days 100:00:00|2147483647 days 2562047788:00:54.775807|100 years"
+    ),
+    "text": listed(
+        "microseconds|milliseconds|second|minute|hour|day|week|month|quarter|year|decade|century|millennium|dow|isodow|doy|isoyear|epoch|"
+        "timezone|timezone_hour|timezone_minute|DAY|Months|hours|Europe/Berlin|America/Sao_Paulo|Asia/Kathmandu|UTC|"
+    ),
 }
 
 
-SINCE: dict[str, int] = {}
+SINCE: dict[str, int] = {
+    f"{name}(timestamp with time zone, interval{more})": 16
+    for name in ("date_add", "date_subtract")
+    for more in ("", ", text")
+}
 """Functions that older versions do not have."""
+
+
+READING_CLOCKS = {"statement_timestamp()", "clock_timestamp()"}
+"""They are the time of the commit here, as now() is."""
 
 
 @pytest.fixture
@@ -76,7 +97,10 @@ def grid(database: str) -> Iterator[Grid]:
 def test_functions_agree_with_the_server(grid: Grid) -> None:
     """Result or error of every function that is evaluated here, for every combination of edge values."""
     decided = 0
+    grid.now()
     for signature, builtin in tables.TABLE.items():
+        if signature in READING_CLOCKS:
+            continue
         wrong, count = grid.disagreements(signature, builtin)
         assert not wrong, wrong[:10]
         decided += count

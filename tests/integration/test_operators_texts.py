@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from cdc.operators import Collation, Context, array_functions, likes, texts
+from cdc.operators import Collation, Context, array_functions, binaries, likes, strings, texts
 from tests.grids import Grid
 
 LONG = "ab%_\\é" * 1500
@@ -159,3 +159,44 @@ ARRAY_POOLS = {
 def test_arrays_are_the_servers(connection: psycopg.Connection) -> None:
     shares = dict.fromkeys(array_functions.TABLE, 0.3)
     Grid(connection, ARRAY_POOLS, shares=shares, limit=500).check(array_functions.TABLE)
+
+
+PART_POOLS = {
+    **POOLS,
+    "text": ["", " ", "a", "  a ", "abcabc", "a,b,,c", ",", ",,", "éa😀é", "e\u0301", "xyz", "hello World, x2Y",
+    "İß", LONG],
+    "character": ["", " ", "a  ", "é", " a b  "],
+    "integer": ["0", "1", "2", "3", "-1", "-2", "-7", "9", "65", "200", "55296",
+     "128512", "2147483647", "-2147483648"],
+    "bytea": ["", "\\x00", "\\x6162", "\\xff00", "\\x" + "ab" * 100],
+}  # fmt: skip
+ANY = ('concat(VARIADIC "any")', 'concat_ws(text, VARIADIC "any")')
+
+
+def test_functions_of_texts_are_the_servers(connection: psycopg.Connection) -> None:
+    table = {signature: found for signature, found in strings.TABLE.items() if signature not in ANY}
+    shares = {"repeat(text, integer)": 0.4, "right(text, integer)": 0.9, "lower(text)": 1, "upper(text)": 1}
+    Grid(connection, PART_POOLS, limit=1000, shares=shares).check(table)
+
+
+def test_functions_of_bytes_are_the_servers(connection: psycopg.Connection) -> None:
+    forms = ["hex", "HEX", "base64", "escape", "x", ""]
+    texts_of_bytes = ["", "00ff", "00F", "zz", "YWI=", "YQ==", "YQ", "Y W I =", "YWJj", "=", "a===", "YWI", "YR=="]
+    own = {
+        "encode(bytea, text)": [[None, *PART_POOLS["bytea"]], [None, *forms]],
+        "decode(text, text)": [[None, *texts_of_bytes], [None, *forms]],
+    }
+    Grid(connection, PART_POOLS, own=own, shares={"decode(text, text)": 0.3}).check(binaries.TABLE)
+
+
+def test_concat_of_texts_is_the_servers(connection: psycopg.Connection) -> None:
+    values = [None, "", "a", "é", True, False]
+    for signature in ANY:
+        call = strings.TABLE[signature].call
+        for first in [None, "", ", "]:
+            for second in values:
+                for third in values:
+                    kinds = ["bool" if isinstance(value, bool) else "text" for value in (second, third)]
+                    query = f"SELECT {signature.split('(')[0]}(%s::text, %s::{kinds[0]}, %s::{kinds[1]})"
+                    row = connection.execute(query, (first, second, third)).fetchone()  # type: ignore[arg-type]
+                    assert row == (call(first, second, third),), (signature, first, second, third)

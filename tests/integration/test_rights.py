@@ -10,9 +10,6 @@ from cdc.errors import SubscriptionError
 from cdc.predicate import FALSE
 from cdc.rights import load_rights
 from cdc.rls import Subject
-from cdc.rls.compile import _EQUALITIES
-from cdc.rls.nodes import read
-from cdc.rls.session import _CASTS, _CURRENT_SETTING, EXPR_SUBLINK
 from tests.rls_table import CLAIMS, ONE, Table, secured_table
 
 
@@ -147,32 +144,3 @@ def test_a_renamed_or_retyped_column_is_not_mistaken(table: Table) -> None:
     decision = table.decide(Subject("authenticated"))
     assert "not what they were when these rows were written" in str(decision.denied)
     assert decision.predicate.test([b"alpha"] * 30) == FALSE
-
-
-def test_the_numbers_that_the_code_relies_on(table: Table) -> None:
-    connection = table.connection
-    for oid, (left, right) in _EQUALITIES.items():
-        row = connection.execute(
-            "SELECT oprname, oprleft, oprright FROM pg_operator WHERE oid = %s",
-            (oid,),
-        ).fetchone()
-        assert row == ("=", left, right), oid
-    arguments = "SELECT proargtypes::oid[]::bigint[], prorettype, provolatile::text FROM pg_proc WHERE oid = %s"
-    for oid, (source, target) in _CASTS.items():
-        assert connection.execute(arguments, (oid,)).fetchone() == ([source], target, "i"), oid
-    for oid, count in _CURRENT_SETTING.items():
-        row = connection.execute("SELECT proname, pronargs::int FROM pg_proc WHERE oid = %s", (oid,)).fetchone()
-        assert row == ("current_setting", count)
-    for oid, name in {3211: "->", 3477: "->>", 3962: "->", 3963: "->>"}.items():
-        row = connection.execute("SELECT oprname, oprright FROM pg_operator WHERE oid = %s", (oid,)).fetchone()
-        assert row == (name, 25)
-    numbers = {
-        "EXISTS (SELECT 1)": 0,
-        "id = ALL (SELECT 1)": 1,
-        "id = ANY (SELECT 1)": 2,
-        "(id, id) = (SELECT 1, 2)": 3,
-        "(SELECT true)": EXPR_SUBLINK,
-    }
-    for expression, number in numbers.items():
-        table.policies([f"USING ({expression})"])
-        assert read(str(table.rights("postgres").policies[0].node_text)).number("subLinkType") == number

@@ -20,11 +20,13 @@ class Failure:
         sort: which of them, or what else is wrong, in words.
         seed: of the scene.
         text: a reproduction.
+        after: how many verdicts there had been.
     """
 
     sort: str
     seed: str
     text: str
+    after: int = 0
 
 
 @dataclass(slots=True)

@@ -6,11 +6,12 @@ import argparse
 import secrets
 import sys
 import time
+from contextlib import suppress
 
 from cdc.errors import CdcError
 from tests.oracle.account import FLOOR, Account
 from tests.oracle.ground import Ground
-from tests.oracle.rounds import play_round
+from tests.oracle.rounds import Enough, play_round
 from tests.oracle.streams import play_stream
 
 __all__ = ["main", "play"]
@@ -20,12 +21,19 @@ _STREAMS = 5
 """One scene of so many is played through a consumer."""
 
 
-def play(ground: Ground, verdicts: int, seed: str, seconds: float = 1e9, patience: int = 10) -> Account:
-    """Rounds on a server until there are so many verdicts, or as many failures as one has `patience` for."""
+def play(
+    ground: Ground, verdicts: int, seed: str, seconds: float = 1e9, patience: int = 10, brief: bool = False
+) -> Account:
+    """Rounds on a server until there are so many verdicts, or as many failures as one has `patience` for.
+
+    With `brief` it ends at the first failure, which is not made smaller.
+    """
     account, begun, number = Account(), time.monotonic(), 0
     told = begun
+    patience = 1 if brief else patience
     while account.total < verdicts and time.monotonic() - begun < seconds and len(account.failures) < patience:
-        _play(ground, f"{seed}/{number}", number, account)
+        with suppress(Enough):
+            _play(ground, f"{seed}/{number}", number, account, brief)
         number += 1
         if time.monotonic() - told > _TICK:
             told = time.monotonic()
@@ -36,10 +44,10 @@ def play(ground: Ground, verdicts: int, seed: str, seconds: float = 1e9, patienc
     return account
 
 
-def _play(ground: Ground, seed: str, number: int, account: Account) -> None:
+def _play(ground: Ground, seed: str, number: int, account: Account, brief: bool = False) -> None:
     """One scene, by itself or through a consumer."""
     place = ground.places[number % len(ground.places)]
-    (play_stream if number % _STREAMS == _STREAMS - 1 else play_round)(place, seed, number, account)
+    (play_stream if number % _STREAMS == _STREAMS - 1 else play_round)(place, seed, number, account, brief)
 
 
 def main() -> int:
@@ -52,6 +60,7 @@ def main() -> int:
     parser.add_argument("--scene", type=int, default=None, help="this scene of the seed only")
     parser.add_argument("--version", action="append", help="a major version of PostgreSQL; may be given again")
     parser.add_argument("--failures", type=int, default=10, help="stop after so many (10)")
+    parser.add_argument("--first", action="store_true", help="end at the first failure, which is not made smaller")
     parser.add_argument("--constructs", action="store_true", help="print a table of constructs")
     arguments = parser.parse_args()
     seed = arguments.seed or str(secrets.randbelow(10**9))
@@ -77,8 +86,16 @@ def _all(versions: list[str | None], arguments: argparse.Namespace, seed: str) -
                 account = Account()
                 _play(ground, f"{seed}/{arguments.scene}", arguments.scene, account)
             else:
-                account = play(ground, arguments.verdicts // len(versions), seed, patience=arguments.failures)
+                account = play(
+                    ground,
+                    arguments.verdicts // len(versions),
+                    seed,
+                    patience=arguments.failures,
+                    brief=arguments.first,
+                )
             release = ground.places[0].version // 10000
+        if arguments.first and account.failures:
+            print(f"first failure after {account.failures[0].after:,} verdicts: {account.failures[0].sort}")
         for failure in account.failures:
             again = f"python -m tests.oracle --seed {seed} --scene {failure.seed.rpartition('/')[2]}" + (
                 f" --version {version}" if version else ""

@@ -145,7 +145,12 @@ class Place:
 def open_session(dsn: str, subject: Subject) -> psycopg.Connection[Any]:
     """A session as a subject."""
     session = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+    user = subject.setting("session_authorization")
+    if user is not None:
+        session.execute(sql.SQL("SET SESSION AUTHORIZATION {}").format(sql.Identifier(user)))
     for name, value in subject.settings:
+        if name == "session_authorization":
+            continue
         session.execute("SELECT set_config(%s, %s, false)", (name, value))
     session.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(subject.role)))
     return session

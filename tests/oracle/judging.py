@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,16 +16,20 @@ import psycopg
 
 from cdc.errors import SubscriptionError
 from cdc.operators import Moment
-from cdc.predicate import ERROR, TRUE
+from cdc.predicate import ERROR, TRUE, Verdict, verdict
 from cdc.rights import load_rights
 from cdc.rls import Decision, Subject, TableRights, decide, review
 from cdc.tuples import Cell
 from tests.oracle.ground import Place
 
-__all__ = ["Judged", "Opinion", "judge", "reason_of", "unsupported"]
+__all__ = ["Crash", "Judged", "Opinion", "judge", "reason_of", "unsupported"]
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _TAKES_MOMENT = "moment" in inspect.signature(decide).parameters
+
+
+class Crash(Exception):
+    """cdc raised where it is to say yes, no or why not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,11 @@ class Judged:
         if decision.denied is not None:
             return Opinion(False, False, decision.denied)
         self.moment.problem = None
-        outcome = decision.predicate.test(cells)
-        if outcome == TRUE:
+        try:
+            outcome = decision.predicate.test(cells)
+        except Exception as error:
+            raise Crash(f"the predicate raises {_told(error)}") from error
+        if verdict(outcome) is Verdict.YES:
             return Opinion(True, True)
         if outcome == ERROR:
             return Opinion(False, False, f"error: {self.moment.problem}")
@@ -100,7 +108,10 @@ def judge(place: Place, subjects: Sequence[Subject]) -> list[Judged | str]:
             found.append(rights)
             continue
         extra = {"moment": moment} if _TAKES_MOMENT else {}
-        decision = decide(rights, place.relation, place.types, subject, **extra)
+        try:
+            decision = decide(rights, place.relation, place.types, subject, **extra)
+        except Exception as error:
+            raise Crash(f"decide raises {_told(error)}") from error
         found.append(Judged(subject, rights, decision, moment))
     return found
 
@@ -112,6 +123,13 @@ def unsupported(place: Place, judged: Sequence[Judged | str]) -> dict[str, str |
             found = review(each.rights, place.relation, place.types)
             return {policy.name: problem for policy, problem in found if policy.node_text is not None}
     return {}
+
+
+def _told(error: Exception) -> str:
+    """The error, and the last places in cdc where it passed."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/cdc/" in frame.filename]
+    places = [f"{frame.filename.rpartition('/cdc/')[2]}:{frame.lineno}" for frame in frames[-3:]]
+    return f"{type(error).__name__}: {error} at {' < '.join(reversed(places))}"
 
 
 def _now(connection: psycopg.Connection) -> int:

@@ -12,14 +12,18 @@ from cdc.predicate import TRUE
 from cdc.tuples import UNCHANGED
 from tests.oracle.account import AGREE, DEFECT, LEAK, REASONED, Account, Failure
 from tests.oracle.ground import Place
-from tests.oracle.judging import Judged, Opinion, judge, reason_of, unsupported
+from tests.oracle.judging import Crash, Judged, Opinion, judge, reason_of, unsupported
 from tests.oracle.scene import Policy, Scene, draw_policies, draw_scene
 from tests.oracle.shrink import reproduction, shrink
 
-__all__ = ["play_round"]
+__all__ = ["Enough", "play_round"]
 
 _SETS = 12
 _MOST_FAILURES = 25
+
+
+class Enough(Exception):
+    """The first failure was found, and no other one is wanted."""
 
 
 class Round:
@@ -29,22 +33,49 @@ class Round:
         place: the database.
         seed: where chance comes from; the same seed plays the same scene.
         account: where verdicts are counted.
+        brief: whether the first failure is enough; it is not made smaller, and raises `Enough`.
     """
 
-    def __init__(self, place: Place, seed: str, account: Account) -> None:
-        self.place, self.seed, self.account = place, seed, account
+    def __init__(self, place: Place, seed: str, account: Account, brief: bool = False) -> None:
+        self.place, self.seed, self.account, self.brief = place, seed, account, brief
         self.draw = Random(seed)
         self._told: set[tuple[str, str]] = set()
 
-    def play(self, number: int, sets: int = _SETS) -> None:
+    def play(self, number: int) -> None:
         """Make the scene, and judge some sets of policies on it."""
         scene = self._scene(number)
         self.place.play(scene)
-        for _ in range(sets):
+        for _ in range(_SETS):
             drawn = draw_policies(self.draw, scene.columns)
             accepted = self.place.policies(drawn)
             self.account.rejected += len(drawn) - len(accepted)
-            self._judge(accepted)
+            try:
+                self._judge(accepted)
+            except Crash as crash:
+                self._crashed(accepted, crash)
+
+    def _crashed(self, policies: list[Policy], crash: Crash) -> None:
+        """The least policies with which it still raises."""
+        told = ("crash", str(crash))
+        if told in self._told:
+            return
+        self._told.add(told)
+        if self.brief:
+            self.account.failures.append(Failure(str(crash), self.seed, "", self.account.total))
+            raise Enough
+        least = shrink(self.place, policies, self._crashes)
+        text = "\n".join([*self.place.scene.create()[1:2], *(policy.sql(self.place.scene.table) for policy in least)])
+        self.account.failures.append(Failure(str(crash), self.seed, text, self.account.total))
+
+    def _crashes(self) -> bool:
+        try:
+            for each in judge(self.place, self.place.scene.subjects):
+                for cells in self.place.cells:
+                    if isinstance(each, Judged):
+                        each.opinion(cells)
+        except Crash:
+            return True
+        return False
 
     def _scene(self, number: int) -> Scene:
         while True:
@@ -141,15 +172,18 @@ class Round:
         names = (sort, ",".join(policy.name for policy in policies))
         if names in self._told or len(account.failures) >= _MOST_FAILURES:
             if names not in self._told:
-                account.failures.append(Failure(sort, self.seed, "(not looked into: too many)"))
+                account.failures.append(Failure(sort, self.seed, "(not looked into: too many)", account.total))
                 self._told.add(names)
             return
         self._told.add(names)
         least = policies
+        if self.brief:
+            account.failures.append(Failure(sort, self.seed, "", account.total))
+            raise Enough
         if sort in (LEAK, DEFECT):
             least = shrink(self.place, policies, lambda: self._fails(sort, number, key))
         text = reproduction(self.place, least, number, key)
-        account.failures.append(Failure(sort, self.seed, text))
+        account.failures.append(Failure(sort, self.seed, text, account.total))
         self.place.policies(policies)
 
     def _fails(self, sort: str, number: int, key: int) -> bool:
@@ -170,13 +204,13 @@ def _truth(place: Place, number: int, keys: list[int]) -> tuple[set[int], dict[i
     try:
         return place.shown(number, keys)
     except psycopg.errors.InsufficientPrivilege:
-        return set(), {}
+        return set(), dict.fromkeys(keys, "42501")
 
 
 def _short(reason: str) -> str:
     return reason if len(reason) <= 160 else f"{reason[:160]}…"
 
 
-def play_round(place: Place, seed: str, number: int, account: Account, sets: int = _SETS) -> None:
+def play_round(place: Place, seed: str, number: int, account: Account, brief: bool = False) -> None:
     """Play one scene and count its verdicts."""
-    Round(place, seed, account).play(number, sets)
+    Round(place, seed, account, brief).play(number)

@@ -137,7 +137,7 @@ def reset(version: int) -> list[str]:
 
 
 def draw_scene(
-    draw: Random, number: int, version: int, kinds: list[Kind], rows: int = 40, streamed: bool = False
+    draw: Random, number: int, version: int, kinds: list[Kind], rows: int = 24, streamed: bool = False
 ) -> Scene:
     """A random scene. One that is `streamed` has no rights that hide the whole table, and large texts out of line."""
     plain = streamed
@@ -249,6 +249,7 @@ _SETTINGS: dict[str, list[str]] = {
     "request.jwt.claim.role": ["authenticated", "", "anon"],
     "request.jwt.claim.email": ["x@example.org", ""],
 }
+_ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Apia")
 _ODD_CLAIMS = (
     "",
     "{",
@@ -270,6 +271,10 @@ def _subject(draw: Random) -> Subject:
         if draw.random() < (0.12 if "jwt" in name else 0.75)
     }
     role = draw.choices(_READERS, [2, 2, 2, 3, 3, 3, 1, 1, 0.4, 2, 6])[0]
+    if draw.random() < 0.5:
+        settings["TimeZone"] = draw.choice(_ZONES)
+    if draw.random() < 0.3:
+        settings["session_authorization"] = draw.choice(("o_super", "postgres"))
     chance = draw.random()
     if chance < 0.06:
         return Subject(role, settings=settings)

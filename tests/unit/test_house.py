@@ -43,6 +43,7 @@ MEANING = {
     "rls",
     "filters",
     "predicate",
+    "explanation",
     "operators",
 }
 ROUTING = {
@@ -92,6 +93,9 @@ POSTGRES = {
     "published",
     "catalog",
     "rights",
+    "explaining",
+    "sample",
+    "shadow",
     "fact_query",
     "rights_book",
     "rights_rows",
@@ -105,9 +109,9 @@ POSTGRES = {
 LOOPS = {
     "admission",
     "judge",
-    "revision",
     "sight",
     "boundary",
+    "revision",
     "refusals",
     "session",
     "housekeeping",

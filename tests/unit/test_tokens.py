@@ -164,7 +164,7 @@ def test_no_algorithm_is_no_algorithm(name: str) -> None:
         (forged({"alg": "HS256"}, claims(exp="soon"), SECRET.encode()), "it cannot be read"),
         (forged({"alg": "HS256"}, claims(exp=None), SECRET.encode()), "it cannot be read"),
         (
-            forged({"alg": "HS256"}, claims(exp=str(int(time.time()) + 99)), SECRET.encode()),
+            forged({"alg": "HS256"}, claims(exp=str(int(time.time()) + HOUR)), SECRET.encode()),
             "the claim exp is no number",
         ),
         (forged({"alg": "HS256"}, claims(exp=True), SECRET.encode(), None), "(it has expired|the claim exp)"),
