@@ -73,7 +73,7 @@ def test_a_change_is_judged_by_the_rights_of_its_time(kind: str, database: str, 
         insert(db, 1)
         db.execute("DROP POLICY open ON wells")
         insert(db, 2)
-        db.execute("CREATE POLICY some ON wells FOR SELECT TO authenticated USING (id <> 4)")
+        db.execute("CREATE POLICY few ON wells FOR SELECT TO authenticated USING (id <> 4)")
         insert(db, 3, 4, 5)
         assert watched.caught_up(db) == [1, "rights", "rights", 3, 5]
         assert told(watched.trusted) == [1, 2, 3, 4, 5]
@@ -126,8 +126,7 @@ def test_a_consumer_that_lags_judges_by_the_rights_of_that_time(
     db.execute("GRANT SELECT ON wells TO authenticated")
     insert(db, 5)
     with Watched(kind, database) as watched:
-        # What may be seen before and behind each step differs, but for the first, which opens what was open.
-        assert watched.caught_up(db) == ["rights", "rights", "rights", 3, "rights", "rights", 5]
+        assert watched.caught_up(db) == [*["rights"] * 4, 3, "rights", "rights", 5]
         assert next(list(event.new) for event in watched.seen if isinstance(event, cdc.Insert)) == ["id"]
         insert(db, 6)
         assert watched.caught_up(db)[-1] == 6
@@ -154,22 +153,22 @@ def test_rights_begin_where_the_position_does(
 
 def test_a_user_with_his_own_position(database: str, db: psycopg.Connection) -> None:
     """The server sends again what stands behind its own bookmark; rights in there count, rows do not come again."""
-    db.execute(RIGHTS)
     with Watched("blocking", database) as watched:
         insert(db, 1)
         watched.caught_up(db)
+        until(watched.running.is_saved)
+        # From here on nothing is saved or confirmed, as when the process ends without a farewell.
+        watched.running.consumer._loop._house.holds = True
         insert(db, 2)
         db.execute("ALTER POLICY open ON wells USING (id <> 4)")
         insert(db, 3)
-        watched.caught_up(db)
+        assert watched.caught_up(db) == [1, 2, "rights", 3]
         position = watched.seen[-1].position
-        before = db.execute("SELECT rights FROM cdc.slots").fetchone()
     insert(db, 4, 5)
-    # As if the last save had not come to pass, but the user's own had.
-    db.execute("UPDATE cdc.slots SET rights = %s", before)
+    db.execute("ALTER POLICY open ON wells USING (true)")
+    insert(db, 6)
     with Watched("blocking", database, start_after=position) as watched:
-        assert watched.caught_up(db)[-1:] == [5]
-        assert 4 not in told(watched.seen)
+        assert [each for each in watched.caught_up(db) if each != "rights"] == [5, 6]
 
 
 def test_after_a_lost_connection(kind: str, database: str, db: psycopg.Connection) -> None:
@@ -361,22 +360,24 @@ def test_partitions_go_by_their_root(kind: str, database: str, db: psycopg.Conne
 def test_a_transaction_that_is_streamed_while_it_runs(
     kind: str, database: str, db: psycopg.Connection, streaming: str
 ) -> None:
-    db.execute("ALTER SYSTEM SET logical_decoding_work_mem = '64kB'; SELECT pg_reload_conf()")
+    db.execute("ALTER SYSTEM SET logical_decoding_work_mem = '64kB'")
+    db.execute("SELECT pg_reload_conf()")
     try:
         with Watched(kind, database, streaming=streaming) as watched:
             many = "INSERT INTO wells (id, name) SELECT n, repeat('x', 500) FROM generate_series({}, {}) n"
             with db.transaction():
                 db.execute(many.format(1, 1000))
+                insert_by_other(database, 9001)
                 db.execute("ALTER POLICY open ON wells USING (id > 2500)")
                 db.execute(many.format(1001, 2000))
-                insert_by_other(database, 9001)
                 db.execute(many.format(2001, 3000))
             insert(db, 9002)
             got = watched.caught_up(db)
         # The other one committed before.
         assert got == [9001, *range(1, 1001), "rights", *range(2501, 3001), 9002]
     finally:
-        db.execute("ALTER SYSTEM RESET logical_decoding_work_mem; SELECT pg_reload_conf()")
+        db.execute("ALTER SYSTEM RESET logical_decoding_work_mem")
+        db.execute("SELECT pg_reload_conf()")
 
 
 def insert_by_other(database: str, number: int) -> None:
@@ -384,16 +385,20 @@ def insert_by_other(database: str, number: int) -> None:
         insert(other, number)
 
 
-@pytest.mark.parametrize("terms", [{"queue": 100}, {"batch": 3}, {"transactions": True}], ids=str)
-def test_through_lanes(kind: str, database: str, db: psycopg.Connection, terms: dict[str, Any]) -> None:
+@pytest.mark.parametrize("how", ["queue", "batch", "transaction"])
+def test_through_lanes(kind: str, database: str, db: psycopg.Connection, how: str) -> None:
     seen: list[Any] = []
 
     def take(event: Any) -> None:
-        parts = getattr(event, "events", None) or getattr(event, "changes", None)
-        seen.extend(event if isinstance(event, list) else parts if parts is not None else [event])
+        seen.extend(getattr(event, "events", event if isinstance(event, list) else [event]))
 
-    with Running(kind, database, lambda running: None, rights_interval=SLOW) as running:
-        running.subscribe("wells", take, subject=USER, **terms)
+    def prepare(running: Running) -> None:
+        if how == "transaction":
+            running.consumer.on_transaction("wells", subject=USER)(take)
+        else:
+            running.on("wells", take, subject=USER, **{how: 3})
+
+    with Running(kind, database, prepare, rights_interval=SLOW) as running:
         insert(db, 1)
         with db.transaction():
             insert(db, 2)
@@ -423,8 +428,9 @@ def test_a_thousand_policies(database: str, db: psycopg.Connection) -> None:
 
 
 def test_a_forged_message_does_nothing(database: str, db: psycopg.Connection) -> None:
-    with Watched("blocking", database) as watched:
-        watched.running.consumer.on_message("cdc.rights")(watched.trusted.append)
+    watched = Watched("blocking", database)
+    watched.running.consumer.on_message("cdc.rights")(watched.trusted.append)
+    with watched:
         row = db.execute('SELECT "table", facts::text FROM cdc.rights ORDER BY id DESC LIMIT 1').fetchone()
         db.execute("ALTER POLICY open ON wells USING (false)")
         db.execute("SELECT pg_logical_emit_message(true, 'cdc.rights', %s)", (str(row),))
