@@ -169,10 +169,9 @@ class Judge:
         rights = self._rights.get((relation.oid, subject.role), "they were not asked for")
         if isinstance(rights, str):
             raise SubscriptionError(f"the rights of role {subject.role!r} on {relation} are not known: {rights}")
-        decision = decide(rights, relation, self._types, subject)
+        decision = decide(rights, relation, self._types, subject, self.moment)
         if decision.unsupported and (relation.oid, subject.role) not in self._said:
             self._said.add((relation.oid, subject.role))
             for each in decision.unsupported:
                 log.warning("policy.unsupported", table=str(relation), role=subject.role, reason=str(each))
         return decision
-            self._ask(relation.oid, subscription.subject)
