@@ -46,9 +46,12 @@ class Judge:
         self._changed = False
         self.moment = Moment()
 
-    def check(self, subscription: Subscription, relation: Relation) -> Decision | None:
-        """Raise SubscriptionError when changes of this relation could not be judged for it."""
-        if subscription.subject is not None:
+    def check(self, subscription: Subscription, relation: Relation, is_known: bool = False) -> Decision | None:
+        """Raise SubscriptionError when changes of this relation could not be judged for it.
+
+        `is_known` says that the rights of its role were read a moment ago.
+        """
+        if subscription.subject is not None and not is_known:
             self.load(relation.oid, subscription.subject.role)
         predicate, decision = self.judge(subscription, relation)
         if decision is not None and decision.unsupported:
@@ -104,4 +107,4 @@ class Judge:
         rights = self._rights.get((relation.oid, subject.role))
         if rights is None:
             raise SubscriptionError(f"the rights of role {subject.role!r} on {relation} are not known: does it exist?")
-        return decide(rights, relation, self._types, subject)
+        return decide(rights, relation, self._types, subject, self.moment)

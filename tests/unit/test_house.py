@@ -108,6 +108,8 @@ POSTGRES = {
 }
 LOOPS = {
     "admission",
+    "facts",
+    "namesakes",
     "judge",
     "sight",
     "boundary",
