@@ -223,7 +223,8 @@ class Consuming:
         except psycopg.OperationalError as error:
             raise ConnectionFailed(f"the connection was lost while {subscription} was checked: {error}") from None
         self._admit(subscription, cache)
-        self._wake()
+        if cache is not None or subscription._in_parts or type(subscription) is not Subscription:
+            self._wake()  # Any other one need not begin before the next transaction does.
 
     def _admit(self, subscription: Subscription, cache: Cache | None) -> None:
         self._namesakes.add(subscription)

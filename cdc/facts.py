@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 __all__ = ["Facts"]
 
-_SHARED_FOR = 0.1
-"""Seconds for which an answer is shared."""
+_LEAST, _MOST, _TIMES = 0.1, 1.0, 10
+"""An answer is shared for ten times as long as it took, within these seconds."""
 
 _T = TypeVar("_T")
 
@@ -29,17 +29,19 @@ class Facts:
     def __init__(self) -> None:
         self.shared = 0
         self._known: dict[Hashable, tuple[float, Any]] = {}
+        """Until when an answer is shared, and the answer."""
 
     def get(self, question: Hashable, ask: Callable[[], _T]) -> _T:
         """The answer, asked for now unless it was a moment ago. An error is nobody else's."""
         now = time.monotonic()
         known = self._known.get(question)
-        if known is not None and now - known[0] < _SHARED_FOR:
+        if known is not None and now < known[0]:
             self.shared += 1
             answer: _T = known[1]
             return answer
         answer = ask()
-        self._known[question] = (now, answer)
+        asked_for = time.monotonic() - now
+        self._known[question] = (now + min(_MOST, max(_LEAST, _TIMES * asked_for)), answer)
         return answer
 
     def forget(self) -> None:
