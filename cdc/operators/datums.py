@@ -36,6 +36,7 @@ from cdc.operators import (
     bits,
     booleans,
     dates,
+    documents,
     floats,
     integers,
     internals,
@@ -45,12 +46,11 @@ from cdc.operators import (
     times,
     uuids,
 )
-from cdc.operators.arrays import array_input, array_reader, written
+from cdc.operators.arrays import array_codec
 from cdc.operators.codec import Codec, Input, Output
 from cdc.operators.elements import ElementType
 from cdc.operators.enums import enum_codec
 from cdc.values import Types
-from cdc.values.builtin import ARRAYS
 
 __all__ = ["Datums"]
 
@@ -59,6 +59,7 @@ _FAMILIES: list[Mapping[int, Codec]] = [
     bits.CODECS,
     booleans.CODECS,
     dates.CODECS,
+    documents.CODECS,
     floats.CODECS,
     integers.CODECS,
     internals.CODECS,
@@ -100,27 +101,26 @@ class Datums:
         return None if codec is None else codec.output
 
     def _codec(self, oid: int) -> Codec | None:
-        """The codec of a type that is no domain. Arrays have a place here, made of `self._codec` of their elements."""
+        """The codec of a type that is no domain."""
         if oid in _CODECS:
             return _CODECS[oid]
-        kind = self.element(oid)
-        if kind is not None:
-            return self._array(kind)
+        found = self._types.element(oid)
+        if found is not None:
+            return self._array(*found)
         labels = self._types.labels(oid)
         return enum_codec(labels) if labels else None
 
     def element(self, oid: int) -> ElementType | None:
         """What the arrays of a type know of their elements; None for a type that is no array, or not evaluated here."""
-        oid = self._types.base(oid)
-        found = ARRAYS.get(oid) or next((info.element for info in self._types.known((oid,)) if info.oid == oid), 0)
-        codec = self._codec(self._types.base(found)) if found else None
-        if codec is None:
-            return None
-        return ElementType(self._types.base(found), codec.output, ",", bool(self._types.labels(found)))
+        found = self._types.element(self._types.base(oid))
+        return None if found is None or self.reader(found[0]) is None else self._kind(*found)
 
-    def _array(self, kind: ElementType) -> Codec | None:
+    def _kind(self, element: int, delimiter: str) -> ElementType:
+        base = self._types.base(element)
+        return ElementType(base, self.output(base), delimiter, bool(self._types.labels(base)))
+
+    def _array(self, element: int, delimiter: str) -> Codec | None:
+        """The codec of an array. That of a domain's elements has no input, since its constraints are not known here."""
+        kind = self._kind(element, delimiter)
         codec = self._codec(kind.oid)
-        if codec is None:
-            return None
-        take = None if codec.input is None else array_input(kind, codec.input)
-        return Codec(array_reader(kind, codec.read), take, written)
+        return None if codec is None else array_codec(kind, codec, is_domain=kind.oid != element)
