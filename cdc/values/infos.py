@@ -26,7 +26,7 @@ class TypeInfo:
         subtype: OID of the type of a range's or multirange's bounds, else 0.
         sends_text: whether the binary form of a base type is its text, as that of citext is.
         labels: an enum's labels in their order (enumsortorder).
-        label_oids: the OIDs of these labels, by which a node tree names them.
+        label_oids: their OIDs, which is what a constant of the enum is.
     """
 
     oid: int

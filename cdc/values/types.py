@@ -117,10 +117,10 @@ class Types:
         info = self._added.get(oid)
         return () if info is None or oid in SCALARS or oid in ARRAYS else info.labels
 
-    def label(self, oid: int, label_oid: int) -> str | None:
-        """The label of an enum that has this OID; None when it is not known."""
-        info = self._added.get(oid)
-        return None if info is None else dict(zip(info.label_oids, info.labels, strict=False)).get(label_oid)
+    def label(self, oid: int, label_oid: int) -> str:
+        """The label of an enum that has an OID of its own. Raises LookupError when it is not known."""
+        info = self._added[oid]
+        return info.labels[dict(zip(info.label_oids, range(len(info.labels)), strict=True))[label_oid]]
 
     def element(self, oid: int) -> tuple[int, str] | None:
         """OID of the type of an array's elements, and what stands between two of them; None for no array."""

@@ -41,7 +41,7 @@ REFUSED = [
     ("owner = impostor.given('x')", "function impostor.given(text)"),
     ("dom = (auth.jwt() ->> 'five')::pos", "domain pos"),
     ("w IS NOT NULL", "IS NOT NULL"),
-    ("ctid = '(0,1)'", "operator = with tid"),
+    ("ctid = '(0,1)'", "system column"),
     ("tableoid = 5", "system column"),
     ("twice = 2", "column twice is not in the publication"),
     ("name = current_setting('server_version')", "current_setting('server_version')"),
