@@ -22,15 +22,30 @@ Pure: no I/O.
 | time with time zone | a tuple: microseconds, seconds by which the zone is behind UTC |
 | bit, varbit, macaddr, macaddr8 | str, as printed |
 | money, pg_lsn, xid, xid8 | int |
+| tid | a tuple: block, line |
 
 A domain's datum is that of its base.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from cdc.operators import booleans, dates, documents, floats, integers, intervals, numerics, plain, times, uuids
+from cdc.operators import (
+    addresses,
+    bits,
+    booleans,
+    dates,
+    documents,
+    floats,
+    integers,
+    internals,
+    intervals,
+    numerics,
+    plain,
+    times,
+    uuids,
+)
 from cdc.operators.arrays import array_codec
 from cdc.operators.codec import Codec, Input, Output
 from cdc.operators.elements import ElementType
@@ -39,11 +54,23 @@ from cdc.values import Types
 
 __all__ = ["Datums"]
 
-_CODECS: dict[int, Codec] = {
-    oid: codec
-    for family in (booleans, dates, documents, floats, integers, intervals, numerics, plain, times, uuids)
-    for oid, codec in family.CODECS.items()
-}
+_FAMILIES: list[Mapping[int, Codec]] = [
+    addresses.CODECS,
+    bits.CODECS,
+    booleans.CODECS,
+    dates.CODECS,
+    documents.CODECS,
+    floats.CODECS,
+    integers.CODECS,
+    internals.CODECS,
+    intervals.CODECS,
+    numerics.CODECS,
+    plain.CODECS,
+    times.CODECS,
+    uuids.CODECS,
+]
+
+_CODECS: dict[int, Codec] = {oid: codec for codecs in _FAMILIES for oid, codec in codecs.items()}
 
 
 class Datums:

@@ -6,14 +6,17 @@ Pure: no I/O.
 from __future__ import annotations
 
 from cdc.operators import (
+    addresses,
     array_functions,
     binaries,
+    bits,
     booleans,
     dates,
     enums,
     fields,
     floats,
     integers,
+    internals,
     intervals,
     json_functions,
     json_texts,
@@ -32,14 +35,17 @@ from cdc.operators.builtins import Builtin, Table
 __all__ = ["TABLE", "TABLES", "builtin"]
 
 TABLES: list[Table] = [
+    addresses.TABLE,
     array_functions.TABLE,
     binaries.TABLE,
+    bits.TABLE,
     booleans.TABLE,
     dates.TABLE,
     enums.TABLE,
     fields.TABLE,
     floats.TABLE,
     integers.TABLE,
+    internals.TABLE,
     intervals.TABLE,
     json_functions.TABLE,
     json_texts.TABLE,
