@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from cdc.catalog import load_types
 from cdc.errors import SubscriptionError
 from cdc.filters import NOTHING_KNOWN, Collations, compile_filter
 from cdc.operators import Moment
@@ -79,7 +80,11 @@ class Judge:
         cannot say, as while the table is locked, what was known before stays.
         """
         try:
-            self._keep(oid, role, load_rights(self._connection, oid, role))
+            rights = load_rights(self._connection, oid, role)
+            missing = self._types.missing(rights.type_oids)
+            if missing:
+                self._types.add(load_types(self._connection, missing))
+            self._keep(oid, role, rights)
         except SubscriptionError:
             self._keep(oid, role, None)
             raise

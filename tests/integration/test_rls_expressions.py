@@ -272,6 +272,11 @@ EXPRESSIONS = [
     "tz > now() - interval '1 day'",
     "ts + interval '1 hour' > ts",
     "age(ts, ts) = interval '0'",
+    "feeling = ANY ('{sad}'::mood[])",
+    "(auth.jwt() ->> 'size')::size = 'big'",
+    "(auth.jwt() ->> 'size')::size IN ('big', 'small') AND ok",
+    "CASE (auth.jwt() ->> 'size')::size WHEN 'big' THEN ok ELSE true END",
+    "coalesce((auth.jwt() ->> 'size')::size > 'small', ok)",
     "j ->> 'a' = '1'",
     "(j -> 'a')::int = 1",
     "j @> '{\"a\": 1}'",
@@ -288,6 +293,7 @@ EXPRESSIONS = [
 ]
 
 SETUP = """
+CREATE TYPE size AS ENUM ('small', 'big');
 ALTER TABLE w ADD nums int[], ADD uids uuid[];
 UPDATE w SET feeling = 'sad', arr = '{a,b}', nums = '{5,NULL,1}', uids = ARRAY[owner], j = '{"a": 1}' WHERE id = 1;
 UPDATE w SET feeling = 'glad', arr = '{}', nums = '{}', uids = ARRAY[owner, NULL] WHERE id = 2;
@@ -300,7 +306,9 @@ INSERT INTO w (id, owner, name, tag, big, sm, f8) VALUES
 
 SUBJECTS = [
     Subject("authenticated"),
-    Subject("authenticated", {**CLAIMS, "feeling": "glad"}, {"app.tenant": "alpha", "app.ids": "2,5,"[:-1]}),
+    Subject(
+        "authenticated", {**CLAIMS, "feeling": "glad", "size": "big"}, {"app.tenant": "alpha", "app.ids": "2,5,"[:-1]}
+    ),
     Subject("authenticated", {"sub": TWO}, {"app.tenant": "", "app.ids": "7", "session_authorization": "postgres"}),
     Subject("anon", {"sub": "no uuid", "five": "5", "feeling": "odd"}, {"app.tenant": "b", "app.ids": "x"}),
 ]
