@@ -38,6 +38,7 @@ _QUIET = re.compile(
 
 _KEPT = 1024
 _LONGEST = 200
+_DEEPEST = 8
 _NOBODY = Session(Subject("nobody"))
 _UTC = Context(zone=UTC)
 
@@ -110,6 +111,7 @@ class Compiler:
         self._handlers = handlers
         self._identity = Identity(identity)
         self._numbers: list[int] = [0]
+        self._calls: tuple[int, ...] = ()
 
     @cached_property
     def datums(self) -> Datums:
@@ -118,8 +120,19 @@ class Compiler:
 
     def within(self, case: Expression) -> Compiler:
         """The same compiler where CASETESTEXPR stands for `case`."""
+        return self._alike(case)
+
+    def _alike(self, case: Expression | None) -> Compiler:
         inner = Compiler(self.scope, self._handlers, self.policy, None, case)
-        inner._identity, inner._numbers = self._identity, self._numbers
+        inner._identity, inner._numbers, inner._calls = self._identity, self._numbers, self._calls
+        return inner
+
+    def calling(self, oid: int) -> Compiler:
+        """The same compiler for the body of a function. Raises NotSupported for one that calls itself."""
+        if oid in self._calls or len(self._calls) >= _DEEPEST:
+            raise NotSupported(f"{self.scope.function(oid)}, which calls itself or is nested too deep")
+        inner = self._alike(None)
+        inner._calls = (*self._calls, oid)
         return inner
 
     def operand(self, node: Node) -> Expression:
