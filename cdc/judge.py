@@ -104,4 +104,4 @@ class Judge:
         rights = self._rights.get((relation.oid, subject.role))
         if rights is None:
             raise SubscriptionError(f"the rights of role {subject.role!r} on {relation} are not known: does it exist?")
-        return decide(rights, relation, self._types, subject)
+        return decide(rights, relation, self._types, subject, self.moment)

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from cdc.errors import SubscriptionError
 from cdc.fact_query import FACTS, ROLES
+from cdc.parsed_bodies import add_bodies
 from cdc.rls import TableRights
 from cdc.rls.facts import Facts
 from cdc.rls.grants import Roles, rights_of
@@ -52,6 +53,7 @@ def read_facts(connection: psycopg.Connection[Any], oids: Collection[int]) -> di
         oids: OIDs of the tables.
     """
     rows = psycopg.RawCursor(connection).execute(FACTS, [list(oids)]).fetchall() if oids else []
+    add_bodies(connection, [said for _, said in rows])
     return {oid: Facts.read(oid, said) for oid, said in rows}
 
 

@@ -99,6 +99,6 @@ class Account:
             lines.append("\n  not supported:")
             lines += [f"    {count:>6,} {name}" for name, count in self.refused.most_common(80)]
             lines.append("\n  hidden with a reason, though PostgreSQL shows the row:")
-            lines += [f"    {count:>6,} {name}" for name, count in self.details.most_common(60)]
+            lines += [f"    {count:>6,} {name}" for name, count in self.details.most_common(200)]
         assert total
         return "\n".join(lines)
