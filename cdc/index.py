@@ -10,7 +10,7 @@ counts such a change as undecided: there is a tally for each set of cells, so th
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 
 from cdc.events import RowChange, Update
 from cdc.group import Group, Tally
@@ -118,6 +118,7 @@ class Index:
             tally.groups += 1
             group.tally = tally
             group.undecided -= tally.missed
+        group.is_exact = len(cover) == 1 and any(_is_just(group, *each) for each in cover)
 
     def discard(self, key: Hashable, group: Group) -> None:
         """Forget a group."""
@@ -140,30 +141,44 @@ class Index:
 
     def judged(self, event: RowChange) -> list[Group]:
         """The groups that see a change; each that may was asked once."""
-        found = self._candidates(event)
-        seeing = [group for group in found if group.judge(event) is not None]
-        for group in found:
-            if group.shown is None:
+        old, new = event._old, event._new
+        was: list[Group] = []
+        is_: list[Group] = []
+        unsent: list[Probe] = []
+        if new is not None:
+            cells = new.cells
+            for table in self._tables.values():
+                if not table.find(cells, is_):
+                    unsent.append(table.probe)
+        if old is not None:
+            cells = old.cells
+            for table in self._tables.values():
+                if not table.find(cells, was):
+                    unsent.append(table.probe)
+        elif isinstance(event, Update):
+            # What identifies the row did not change: the old row is looked up in the new one.
+            cells = self._before(event)
+            for table in self._tables.values():
+                if not table.find(cells, was):
+                    unsent.append(table.probe)
+        found = [*self._scanned, *is_, *was] if was or self._scanned else is_
+        if unsent:
+            self._count(set(unsent), found)
+        seeing = []
+        for group in dict.fromkeys(found) if len(found) > 1 else found:
+            if group.is_exact:
+                group.show(event, group in was, group in is_)
+                seeing.append(group)
+            elif group.judge(event) is not None:
+                seeing.append(group)
+            else:
                 group.forget()
         return seeing
 
-    def _candidates(self, event: RowChange) -> Iterable[Group]:
-        old, new = event._old, event._new
-        after = None if new is None else new.cells
-        before = None if old is None else old.cells
-        # An update without its old row did not change what identifies the row: that is looked up in the new one.
-        absent = event._relation.identity.absent if old is None and isinstance(event, Update) else ()
-        found = list(self._scanned)
-        unsent: set[Probe] | None = None
-        for probe, table in self._tables.items():
-            told = (after is None or table.find(after, found)) and probe.column not in absent
-            if before is not None:
-                told = table.find(before, found) and told
-            if not told:
-                unsent = {probe} if unsent is None else unsent | {probe}
-        if unsent is not None:
-            self._count(unsent, found)
-        return dict.fromkeys(found) if len(found) > 1 else found
+    def _before(self, event: Update) -> Sequence[Cell]:
+        """The cells that identify the row of an update whose old row was not sent."""
+        assert event._new is not None
+        return event._new.shown_as(event._relation.identity).cells
 
     def _count(self, unsent: set[Probe], found: list[Group]) -> None:
         """Count the change for all who would be found by cells that were not sent, but for those who are asked."""
@@ -173,6 +188,10 @@ class Index:
         for group in set(found):
             if group.tally in missed:
                 group.undecided -= 1
+
+
+def _is_just(group: Group, probe: Probe, value: Hashable) -> bool:
+    return group.predicate is not None and group.predicate.key == ("equal", probe, value)
 
 
 def _cover(group: Group) -> Cover | None:

@@ -15,6 +15,7 @@ import psycopg
 
 from cdc.errors import SubscriptionError
 from cdc.fact_query import FACTS, ROLES
+from cdc.parsed_bodies import add_bodies
 from cdc.rls import TableRights
 from cdc.rls.facts import Facts
 from cdc.rls.grants import Roles, rights_of
@@ -51,12 +52,15 @@ def read_facts(connection: psycopg.Connection[Any], oids: Collection[int]) -> di
         oids: OIDs of the tables.
     """
     rows = psycopg.RawCursor(connection).execute(FACTS, [list(oids)]).fetchall() if oids else []
+    add_bodies(connection, [said for _, said in rows])
     return {oid: Facts.read(oid, said) for oid, said in rows}
 
 
 def read_roles(connection: psycopg.Connection[Any], names: Collection[str]) -> Roles:
     """The roles of these names, and all that they are members of, as of now; without those that do not exist."""
-    row = psycopg.RawCursor(connection).execute(ROLES, [list(names)]).fetchone()
+    with connection.transaction(force_rollback=True):
+        connection.execute("RESET TimeZone")  # or the server would tell of the setting that `connect` has made
+        row = psycopg.RawCursor(connection).execute(ROLES, [list(names)]).fetchone()
     assert row is not None
     return Roles.read(json.loads(row[0]))
 

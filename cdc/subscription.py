@@ -58,7 +58,13 @@ class Judged(Protocol):
         """Why, for the last of these."""
 
 
-class Subscription:
+class Called:
+    """What a change touches of a subscription; together, since with many of them memory is what takes time."""
+
+    __slots__ = ("_at_work", "_last", "_parked", "closed", "delivered", "handler", "lane")
+
+
+class Subscription(Called):
     """One subscriber's interest in one table.
 
     Attributes:
@@ -79,17 +85,14 @@ class Subscription:
     """
 
     __slots__ = (
-        "_at_work",
         "_attached",
         "_errors",
         "_in_parts",
-        "_last",
         "_name_lost",
         "_oid",
         "_on_close",
         "_on_renew",
         "_order",
-        "_parked",
         "_problem",
         "_renewed",
         "_seen",
@@ -99,14 +102,10 @@ class Subscription:
         "_view",
         "accept_undecided",
         "asked",
-        "closed",
         "closed_reason",
-        "delivered",
         "denied",
         "filter",
         "first",
-        "handler",
-        "lane",
         "name",
         "operations",
         "refused",

@@ -73,7 +73,10 @@ class Function:
     volatility: str
     executable: bool
     tree: str | None = None
-    """prosqlbody as a node tree: the parsed body of BEGIN ATOMIC or RETURN; None for a body that is a string."""
+    """The parsed body as a node tree: prosqlbody, or that of a copy; empty when its names may mean several things.
+
+    None when there is none.
+    """
 
     @property
     def signature(self) -> str:

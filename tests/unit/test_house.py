@@ -93,6 +93,7 @@ POSTGRES = {
     "published",
     "catalog",
     "rights",
+    "parsed_bodies",
     "explaining",
     "sample",
     "shadow",
