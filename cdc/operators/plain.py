@@ -29,5 +29,11 @@ def _unpadded(context: Context, text: str) -> str:
 
 _TEXT = Codec(bytes.decode, _same, _same)
 
-CODECS = {25: _TEXT, 1043: _TEXT, 1042: Codec(bytes.decode, _same, _unpadded), 19: Codec(bytes.decode, _name, _same)}
+CODECS = {
+    25: _TEXT,
+    705: _TEXT,
+    1043: _TEXT,
+    1042: Codec(bytes.decode, _same, _unpadded),
+    19: Codec(bytes.decode, _name, _same),
+}
 """text, varchar, char(n) without its length, and name."""
