@@ -37,7 +37,7 @@ def call(
     if not called.function.executable:
         return forbidden(called.function, type_oid)
     function, is_quiet = called.builtin, called.is_quiet
-    context = compiler.context(compiler.collation(node, called)) if function.contextual else None
+    context = compiler.context(compiler.collation(node, called), node) if function.contextual else None
     if context is None:
         compiler.collation(node, called)
     session = function.contextual or any(arg.session for arg in args)
