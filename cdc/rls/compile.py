@@ -234,6 +234,7 @@ def _identity(policy: Policy, scope: Scope) -> Hashable:
     rights, columns = scope.rights, scope.relation.columns
     return (
         (policy.name, policy.node_text, rights.oid, rights.utf8, rights.nondeterministic, rights.code_point),
+        rights.plain_case,
         tuple((column.name, column.type_oid) for column in columns),
         frozenset(rights.functions.items()),
         frozenset(rights.operator_functions.items()),
