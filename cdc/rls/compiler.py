@@ -36,6 +36,9 @@ _QUIET = re.compile(
 )
 """Functions that raise for no value of their types: those that the server has as leakproof, and their like."""
 
+_PRINTED = frozenset({20, 21, 23, 25, 26, 1043, 2950})
+"""Types of which the bytes of a cell are the datum as Python prints it."""
+
 _KEPT = 1024
 _LONGEST = 200
 _DEEPEST = 8
@@ -275,6 +278,8 @@ class Compiler:
         equality, output = self.scope.types.equality(type_oid), self.datums.output(type_oid)
         if equality is None or output is None:
             return None
+        if equality.from_cell is None and self.base(type_oid) in _PRINTED:
+            return lambda datum: str(datum).encode()
         from_text = equality.from_text
 
         def hashed(datum: object) -> Hashable:
