@@ -242,6 +242,7 @@ def _identity(policy: Policy, scope: Scope) -> Hashable:
     return (
         (policy.name, policy.node_text, rights.oid, rights.utf8, rights.nondeterministic, rights.code_point),
         tuple((column.name, column.type_oid) for column in columns),
+        tuple((number, column.name) for number, column in rights.columns.items()),
         frozenset(rights.functions.items()),
         frozenset(rights.operator_functions.items()),
         scope.types,
