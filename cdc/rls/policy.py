@@ -75,6 +75,8 @@ class Function:
     kind: str
     volatility: str
     executable: bool
+    asked: bool = False
+    """Whether the user lets the server run it, once for each subject."""
     tree: str | None = None
     """The parsed body as a node tree: prosqlbody, or that of a copy; empty when its names may mean several things.
 
