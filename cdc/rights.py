@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from cdc.errors import SubscriptionError
 from cdc.fact_query import FACTS, ROLES
@@ -58,9 +59,14 @@ def read_facts(connection: psycopg.Connection[Any], oids: Collection[int]) -> di
 
 def read_roles(connection: psycopg.Connection[Any], names: Collection[str]) -> Roles:
     """The roles of these names, and all that they are members of, as of now; without those that do not exist."""
-    with connection.transaction(force_rollback=True):
-        connection.execute("RESET TimeZone")  # or the server would tell of the setting that `connect` has made
-        row = psycopg.RawCursor(connection).execute(ROLES, [list(names)]).fetchone()
+    # One question, so that no other thread's statement can come in between: with the TimeZone that the server gives,
+    # not the one that `connect` has set. An error undoes all of it.
+    zone = connection.info.parameter_status("TimeZone") or "UTC"
+    asked = ROLES.replace("$1", sql.Literal(list(names)).as_string(connection))
+    back = sql.SQL("SET TimeZone = {}").format(sql.Literal(zone)).as_string(connection)
+    cursor = connection.execute(f"RESET TimeZone; {asked}; {back}".encode())
+    cursor.nextset()
+    row = cursor.fetchone()
     assert row is not None
     return Roles.read(json.loads(row[0]))
 
