@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from cdc.catalog import load_types
 from cdc.errors import SubscriptionError
 from cdc.events import Insert
 from cdc.filters import NOTHING_KNOWN, Collations, compile_filter
@@ -53,6 +54,7 @@ class Judge:
         collations: Mapping[int, Collations],
         publications: Iterable[str] = (),
     ) -> None:
+        self._connection = connection
         self._types = types
         self._collations = collations
         self.book = Book(connection, publications)
@@ -63,10 +65,14 @@ class Judge:
         self.moment = Moment()
         self.session_functions: SessionFunctions | None = None
 
-    def check(self, subscription: Subscription, relation: Relation) -> Decision | None:
-        """Raise SubscriptionError when changes of this relation could not be judged for it."""
+    def check(self, subscription: Subscription, relation: Relation, is_known: bool = False) -> Decision | None:
+        """Raise SubscriptionError when changes of this relation could not be judged for it.
+
+        `is_known` says that the rights of its role were read a moment ago.
+        """
         if subscription.subject is not None:
-            self.load(relation.oid, [subscription.subject.role])
+            if not is_known:
+                self.load(relation.oid, [subscription.subject.role])
             self._ask(relation.oid, subscription.subject)
         predicate, decision = self.judge(subscription, relation)
         if decision is not None and decision.unsupported:
@@ -114,6 +120,14 @@ class Judge:
             self.book.load(oid, roles, xid)
         for role in roles:
             self._keep(oid, role)
+        self.know_types([oid])
+
+    def know_types(self, oids: Collection[int]) -> None:
+        """Know the types that the policies of these tables mention, also those of no column. Asks the catalog."""
+        known = [rights for (oid, _), rights in self._rights.items() if oid in oids and not isinstance(rights, str)]
+        missing = self._types.missing(frozenset().union(*(rights.type_oids for rights in known)))
+        if missing:
+            self._types.add(load_types(self._connection, missing))
 
     def begin(self, last: int | None, former: Judge | None) -> None:
         """Go to where the stream begins; see `Book.begin`."""

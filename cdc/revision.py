@@ -21,7 +21,7 @@ from cdc.relation import Relation
 from cdc.session import Session
 from cdc.stream import Stream
 from cdc.subscription import Subscription
-from cdc.waiting import Steps
+from cdc.waiting import Call, Steps
 
 __all__ = ["Revision"]
 
@@ -78,6 +78,8 @@ class Revision:
         self._house.rights_changed = False
         admission = session.admission
         changed = admission.judge.take_changed()
+        with session.busy():
+            yield Call(admission.judge.know_types, (changed,))
         relations = [*admission.described(changed), *self._dispatcher.relations]
         concerned = {relation.oid: relation for relation in relations if relation.oid in changed}
         log.info("rights.changed", tables=", ".join(sorted(map(str, concerned.values()))))

@@ -110,6 +110,8 @@ POSTGRES = {
 }
 LOOPS = {
     "admission",
+    "facts",
+    "namesakes",
     "judge",
     "sight",
     "boundary",
