@@ -141,7 +141,7 @@ class Admission:
                 relation = self._describe(relation_message(self._connection, self._names, part.schema, part.table))
                 self._checked[part] = relation
             try:
-                self.judge.check(probe, relation)
+                self._judged(probe, relation)
             except SubscriptionError as error:
                 if part.refused is None:
                     raise
