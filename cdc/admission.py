@@ -7,8 +7,7 @@ denied with its reason; whatever cannot be delivered to a trusted subscriber is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -62,7 +61,7 @@ class Admission:
         self._binary = binary
         self._checked: dict[Subscription, Relation] = {}
         self._collations: dict[int, Collations] = {}
-        self.judge = Judge(connection, self._types, self._collations)
+        self.judge = Judge(connection, self._types, self._collations, self._names)
         self._caches = caches
         self._facts = Facts()
         self._tables: dict[tuple[str, str], int] = {}
@@ -176,15 +175,16 @@ class Admission:
         member._sent = sent
         member._attached = attached_since(self._connection, self._names, relation.oid)
 
-    def relation(self, message: RelationMessage, roles: Iterable[str]) -> Relation:
-        """The relation of a Relation message, with types, key and rights from the catalog."""
+    def relation(self, message: RelationMessage, roles: Collection[str], xid: int | None = None) -> Relation:
+        """The relation of a Relation message, with types, key and rights from the catalog.
+
+        Rights of now are read once the transaction `xid` is visible: it may have changed them.
+        """
         self._streams = True
         oid = oid_of(self._connection, message.schema, message.table)
         if oid is not None:
             self._tables[message.schema, message.table] = oid
-        for role in roles:
-            with suppress(SubscriptionError):
-                self.judge.load(message.oid, role)
+        self.judge.load(message.oid, roles, xid)
         return self._describe(message)
 
     def asked(self, relation: Relation) -> tuple[int | None, tuple[TypeInfo, ...], Collations]:
@@ -247,10 +247,22 @@ class Admission:
             moment=self.judge.moment,
         )
 
-    def review(self) -> None:
-        """After rights changed: what they mean to subscriptions whose relation was not streamed yet."""
+    def begin(self, rights: int | None, former: Admission | None) -> None:
+        """Go to where the stream begins: the rights of that place, and what they mean; see `Book.begin`."""
+        if self._binary:
+            return
+        self.judge.begin(rights, None if former is None else former.judge)
+        self.review(self.judge.take_changed())
+
+    def review(self, changed: Container[int]) -> None:
+        """After rights on tables of these OIDs changed: what they mean to subscriptions that have no view yet."""
         for subscription, relation in list(self._checked.items()):
-            self.view(subscription, relation)
+            if relation.oid in changed and subscription._view is None:
+                self.view(subscription, relation)
+
+    def described(self, oids: Container[int]) -> list[Relation]:
+        """The tables of these OIDs that subjects asked for, as the catalog described them."""
+        return [relation for relation in set(self._checked.values()) if relation.oid in oids]
 
     def forget(self, subscription: Subscription) -> None:
         """The subscription was closed."""

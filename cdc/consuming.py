@@ -30,6 +30,7 @@ from cdc.parked import Parked
 from cdc.reconnect import Backoff
 from cdc.recorder import Recorder
 from cdc.refusals import check_parts
+from cdc.session_functions import SessionFunctions
 from cdc.settings import check_failover, check_kinds, check_record, check_settings
 from cdc.slot import SAVED, SlotWait, own_position
 from cdc.snapshot_progress import SnapshotProgress
@@ -74,6 +75,8 @@ class Consuming:
         start_after: Position | str | None = SAVED,
         wait_for_slot: float = 5.0,
         failover: bool = False,
+        session_functions: Sequence[str] = (),
+        rights_dsn: str | None = None,
     ) -> None:
         """Keep the settings; nothing is connected to yet.
 
@@ -101,6 +104,8 @@ class Consuming:
                 nothing yet. Changes up to it are not delivered. Default `"saved"`: what cdc has saved itself.
             wait_for_slot: seconds to wait while another consumer holds the slot.
             failover: let standbys keep a copy of the slot (PostgreSQL 17).
+            session_functions: functions of policies, such as `"app.tenant()"`, that are run once for each subject.
+            rights_dsn: the unprivileged login that runs them: NOINHERIT, and a member of the subjects' roles.
 
         Raises ConfigurationError for a setting that cannot be.
         """
@@ -116,8 +121,9 @@ class Consuming:
         own = own_position(start_after, slot, state)
         wait = SlotWait(wait_for_slot)
         wait.is_over = lambda: self._loop.link.is_stopping
+        asked = SessionFunctions(session_functions, rights_dsn)
         beside = None if park_file is None else Path(park_file)
-        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside)
+        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside, asked)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
         self._loader = Loader(self._load_dsn)

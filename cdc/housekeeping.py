@@ -93,7 +93,7 @@ class Housekeeping:
             yield partial(self._look, session, stream)
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
-            yield partial(self._refresh_rights, session)
+            yield partial(self._refresh_rights, session, stream)
         if now - self._wal_at >= _WAL_EVERY:
             self._wal_at = now
             yield partial(self._look_at_slot, session)
@@ -185,12 +185,12 @@ class Housekeeping:
         if len(self.requests) >= AT_ONCE:
             self._parked_at = 0.0
 
-    def _refresh_rights(self, session: Session) -> None:
+    def _refresh_rights(self, session: Session, stream: Stream) -> None:
         """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""
         with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
             session.check_publications()
             session.admission.check_published(self._dispatcher.subscriptions)
-            self.rights_changed = session.admission.judge.refresh() or self.rights_changed
+            self.rights_changed = session.admission.judge.refresh(stream.standby.finished_lsn) or self.rights_changed
 
     def _look_at_slot(self, session: Session) -> None:
         usage = session.usage()

@@ -100,6 +100,7 @@ class Subscription(Called):
         "_renewed",
         "_seen",
         "_sent",
+        "_sight",
         "_trouble",
         "_undecided",
         "_view",
@@ -152,6 +153,8 @@ class Subscription(Called):
         self._undecided = 0
         self._errors = 0
         self._problem: str | None = None
+        self._sight = 0
+        """What a subject may see by the rights that were judged last: equal numbers are equal sights; 0 is nothing."""
         self._view: Judged | None = None
         """Its view on the table as it was announced last; that counts for it."""
         self._order = 0

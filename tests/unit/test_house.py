@@ -94,6 +94,7 @@ POSTGRES = {
     "catalog",
     "rights",
     "parsed_bodies",
+    "session_functions",
     "explaining",
     "sample",
     "shadow",
