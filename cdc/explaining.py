@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from cdc.catalog import load_types
 from cdc.connection import connect
 from cdc.errors import ConfigurationError, SubscriptionError
 from cdc.explanation import ExplainedPolicy, Explanation
@@ -114,6 +115,8 @@ class _Table:
     def explained(self, subject: Subject | None, sample: Sample | None) -> Explanation:
         """What the policies mean, to a subject if there is one, and for a row if there is one."""
         rights = load_rights(self.connection, self.oid, self._self() if subject is None else subject.role)
+        types = self.described.types
+        types.add(load_types(self.connection, types.missing(rights.type_oids)))
         relation, types = self.described.relation, self.described.types
         reviewed = [_reviewed(*each) for each in review(rights, relation, types)]
         plain = Explanation(

@@ -25,7 +25,7 @@ import psycopg
 from cdc.connection import connect, connection_string
 from cdc.errors import CdcError
 
-__all__ = ["AMBIGUOUS", "add_bodies"]
+__all__ = ["AMBIGUOUS", "add_bodies", "list_functions"]
 
 AMBIGUOUS = ""
 """The tree of a function that must not be decided, not even by a body that cdc knows."""
@@ -102,6 +102,11 @@ FROM pg_catalog.pg_proc f WHERE f.oid = ANY ($2::oid[])
 """
 
 
+def list_functions(connection: psycopg.Connection[Any], names: frozenset[str]) -> None:
+    """Let facts that are added to over this connection say which functions the user has listed, as `schema.name`."""
+    _KNOWN[connection] = _Bodies(connection, names)
+
+
 def add_bodies(connection: psycopg.Connection[Any], facts: Collection[dict[str, Any]]) -> None:
     """Add to the facts about tables, as `FACTS` gives them, the trees of functions, and what these mention.
 
@@ -111,14 +116,15 @@ def add_bodies(connection: psycopg.Connection[Any], facts: Collection[dict[str, 
     """
     known = _KNOWN.get(connection)
     if known is None:
-        known = _KNOWN[connection] = _Bodies(connection)
+        known = _KNOWN[connection] = _Bodies(connection, frozenset())
     known.add(facts)
 
 
 class _Bodies:
     """The parsed bodies of one server, remembered while nothing is replaced."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], listed: frozenset[str]) -> None:
+        self._listed = listed
         self._ordinary = weakref.ref(connection)  # This is kept as long as the connection, and no longer.
         self._aside: psycopg.Connection[Any] | None = None
         self._state: object = None
@@ -127,6 +133,9 @@ class _Bodies:
 
     def add(self, facts: Collection[dict[str, Any]]) -> None:
         """See `add_bodies`."""
+        for said in facts:
+            for function in (said["functions"] or {}).values():
+                function["asked"] = not function["count"] and f"{function['schema']}.{function['name']}" in self._listed
         wanted = any(_is_text(each) for said in facts for each in (said["functions"] or {}).values())
         if not wanted and not any(_definers(said) for said in facts):
             return

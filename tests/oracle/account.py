@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 __all__ = ["AGREE", "DEFECT", "FLOOR", "LEAK", "REASONED", "Account", "Failure"]
 
 AGREE, LEAK, REASONED, DEFECT = "agree", "leak", "over-denial with a reason", "over-denial without a reason"
-FLOOR = 0.0
+FLOOR = 0.85
 """The share of policies that has to be supported, or the oracle asks about nothing."""
 
 
