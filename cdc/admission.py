@@ -16,6 +16,7 @@ from psycopg import sql
 from cdc.cache import Cache
 from cdc.catalog import collations, load_types, oid_of, partition_root, primary_key, relation_message
 from cdc.errors import FailureKind, SubscriptionError
+from cdc.facts import Facts
 from cdc.family import Family, Member
 from cdc.filters import NOTHING_KNOWN, Collations
 from cdc.judge import Judge
@@ -26,7 +27,7 @@ from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
 from cdc.refusals import check_binary, check_collation, no_table, refuse_children
 from cdc.relation import Relation
-from cdc.rls import Subject
+from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable
 from cdc.subscription import Subscription
 from cdc.values import TypeInfo, Types
@@ -62,6 +63,7 @@ class Admission:
         self._collations: dict[int, Collations] = {}
         self.judge = Judge(connection, self._types, self._collations, self._names)
         self._caches = caches
+        self._facts = Facts()
         self._tables: dict[tuple[str, str], int] = {}
         self._late: set[Subscription] = set()
         """Those who subscribed while it streamed, and have no view yet."""
@@ -72,6 +74,20 @@ class Admission:
 
     def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
+        shared = self._facts.shared
+        try:
+            self._check(subscription, cache)
+        except SubscriptionError:
+            if shared == self._facts.shared:
+                raise
+        else:
+            if subscription.denied is None or shared == self._facts.shared:
+                return
+        # What would keep it out may have been mended a moment ago.
+        self._facts.forget()
+        self._check(subscription, cache)
+
+    def _check(self, subscription: Subscription, cache: Cache | None) -> None:
         if isinstance(subscription, Family):
             self._gather(subscription)
         if subscription.parts != (subscription,):
@@ -84,12 +100,18 @@ class Admission:
         if cache is not None:
             refuse_children(self._connection, relation.oid, str(relation))
             self._bind_cache(cache, relation)
-        decision = self.judge.check(subscription, relation)
+        decision = self._judged(subscription, relation)
         if decision is not None:
             subscription.denied = decision.denied
             self._checked[subscription] = relation
         elif self._streams:
             self._late.add(subscription)
+
+    def _judged(self, subscription: Subscription, relation: Relation) -> Decision | None:
+        subject = subscription.subject
+        if subject is not None:
+            self._facts.get((relation.oid, subject.role), lambda: self.judge.load(relation.oid, subject.role))
+        return self.judge.check(subscription, relation, is_known=True)
 
     def _gather(self, family: Family) -> None:
         """Find the tables that a family means, and check each of them."""
@@ -282,9 +304,9 @@ class Admission:
     def _published(self, subscription: Subscription, for_cache: bool) -> Relation:
         """The relation as it would be sent now. Raises SubscriptionError when it is not published."""
         schema, table = subscription.schema, subscription.table
-        publications = read_publications(self._connection, self._names)
-        sent = sent_of(publications, (schema, table))
-        message = relation_message(self._connection, self._names, schema, table)
+        publications = self._facts.get(None, self._publications)
+        sent = self._facts.get((schema, table, "sent"), lambda: sent_of(publications, (schema, table)))
+        message, relation = self._facts.get((schema, table), lambda: self._described(schema, table))
         if schema == "cdc":
             raise SubscriptionError(f"{schema}.{table} is cdc's own: what lies in schema cdc is never delivered")
         if sent is None:
@@ -292,9 +314,15 @@ class Admission:
         check_operations(subscription, sent, self._names, for_cache)
         if subscription._sent is None:
             subscription._sent, subscription._oid = sent, message.oid
-            subscription._attached = attached_since(self._connection, self._names, message.oid)
+            subscription._attached = self._facts.get(
+                message.oid, lambda: attached_since(self._connection, self._names, message.oid)
+            )
         self._tables[schema, table] = message.oid
-        return self._describe(message)
+        return relation
+
+    def _described(self, schema: str, table: str) -> tuple[RelationMessage, Relation]:
+        message = relation_message(self._connection, self._names, schema, table)
+        return message, self._describe(message)
 
     def _unpublished(self, schema: str, table: str) -> SubscriptionError:
         root = partition_root(self._connection, schema, table)

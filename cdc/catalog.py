@@ -48,7 +48,8 @@ SELECT t.oid, n.nspname, t.typname, t.typtype::text,
        ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid
              AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
        coalesce(r.rngsubtype, 0), coalesce(p.prosrc = ANY(%s), false),
-       ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
+       ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder),
+       ARRAY(SELECT e.oid FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
 FROM wanted JOIN pg_catalog.pg_type t USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_range r ON t.oid IN (r.rngtypid, r.rngmultitypid)
 LEFT JOIN pg_catalog.pg_proc p ON p.oid = t.typsend AND p.prolang = (
@@ -123,7 +124,7 @@ def load_types(connection: psycopg.Connection[Any], oids: Collection[int]) -> li
 
 
 def _type_info(first: tuple[Any, ...], attributes: Iterable[tuple[str, int]], last: tuple[Any, ...]) -> TypeInfo:
-    values: list[Any] = [*first, tuple(attributes), *last[:-1], tuple(last[-1])]
+    values: list[Any] = [*first, tuple(attributes), *last[:-2], tuple(last[-2]), tuple(last[-1])]
     return TypeInfo(*values)
 
 

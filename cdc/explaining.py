@@ -6,15 +6,18 @@ all of them together. Nothing is changed in the database.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 
+from cdc.catalog import load_types
 from cdc.connection import connect
 from cdc.errors import ConfigurationError, SubscriptionError
 from cdc.explanation import ExplainedPolicy, Explanation
+from cdc.operators import Moment
 from cdc.predicate import ERROR, FALSE, NULL, TRUE, Predicate, Verdict, verdict
 from cdc.relation import Relation
 from cdc.rights import load_rights
@@ -37,6 +40,7 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname = %s AND c.relname = %s
 """
 _COMMANDS = "SELECT polcmd::text, polpermissive FROM pg_catalog.pg_policy WHERE polrelid = %s"
+_NOW = "SELECT ((extract(epoch FROM pg_catalog.now()) - 946684800) * 1000000)::int8"
 _WORDS = {TRUE: "true", FALSE: "false", NULL: "null", ERROR: "error"}
 _SEES = {Verdict.YES: True, Verdict.NO: False, Verdict.UNDECIDED: None}
 
@@ -111,6 +115,8 @@ class _Table:
     def explained(self, subject: Subject | None, sample: Sample | None) -> Explanation:
         """What the policies mean, to a subject if there is one, and for a row if there is one."""
         rights = load_rights(self.connection, self.oid, self._self() if subject is None else subject.role)
+        types = self.described.types
+        types.add(load_types(self.connection, types.missing(rights.type_oids)))
         relation, types = self.described.relation, self.described.types
         reviewed = [_reviewed(*each) for each in review(rights, relation, types)]
         plain = Explanation(
@@ -118,8 +124,9 @@ class _Table:
         )
         if subject is None:
             return plain
-        decision = decide(rights, relation, types, subject)
-        judged = [_Judged.of(policy, self.described, rights, subject, sample) for policy in rights.policies]
+        moment = self._moment()
+        decision = decide(rights, relation, types, subject, moment)
+        judged = [_Judged.of(policy, self.described, rights, subject, sample, moment) for policy in rights.policies]
         whole = replace(
             plain,
             policies=tuple(map(_explained, reviewed, judged)),
@@ -141,6 +148,13 @@ class _Table:
             answer = replace(answer, agrees=answer.visible is visible)
         because = decision.denied or whole.exempt or _because(judged)
         return replace(whole, row=sample.name, visible=visible, because=because, server=answer)
+
+    def _moment(self) -> Moment:
+        """Now, by the server's clock."""
+        row = self.connection.execute(_NOW).fetchone()
+        moment = Moment()
+        moment.microseconds = 0 if row is None else row[0]
+        return moment
 
     def _self(self) -> str:
         row = self.connection.execute("SELECT current_user").fetchone()
@@ -170,31 +184,41 @@ class _Judged:
         policy: the policy.
         unsupported: the construct that cannot be decided, or None.
         problem: why it cannot be evaluated for the subject, or None.
-        predicate: what it says of rows; None when it says nothing.
         outcome: of the row; None without a row.
+        reason: why that is an error, or None.
         index: in words, how subscribers are found.
     """
 
     policy: Policy
-    unsupported: str | None
-    problem: str | None
-    predicate: Predicate | None
-    outcome: int | None
-    index: str | None
+    unsupported: str | None = None
+    problem: str | None = None
+    outcome: int | None = None
+    reason: str | None = None
+    index: str | None = None
 
     @classmethod
     def of(
-        cls, policy: Policy, table: Described, rights: TableRights, subject: Subject, sample: Sample | None
+        cls,
+        policy: Policy,
+        table: Described,
+        rights: TableRights,
+        subject: Subject,
+        sample: Sample | None,
+        moment: Moment,
     ) -> _Judged:
         if policy.node_text is None:
-            return cls(policy, None, None, None, None, None)
-        decision = decide(_alone(policy, rights), table.relation, table.types, subject)
+            return cls(policy)
+        decision = decide(_alone(policy, rights), table.relation, table.types, subject, moment)
         if decision.unsupported:
-            return cls(policy, decision.unsupported[0].construct, None, None, None, None)
+            return cls(policy, unsupported=decision.unsupported[0].construct)
         if decision.denied is not None:
-            return cls(policy, None, decision.denied, None, None, None)
-        outcome = None if sample is None else decision.predicate.test(sample.cells)
-        return cls(policy, None, None, decision.predicate, outcome, _index(decision.predicate, table.relation))
+            return cls(policy, problem=decision.denied)
+        index = _index(decision.predicate, table.relation)
+        if sample is None:
+            return cls(policy, index=index)
+        moment.problem = None
+        outcome = decision.predicate.test(sample.cells)
+        return cls(policy, None, None, outcome, moment.problem if outcome & ERROR else None, index)
 
 
 def _alone(policy: Policy, rights: TableRights) -> TableRights:
@@ -218,12 +242,11 @@ def _index(predicate: Predicate, relation: Relation) -> str:
         return "every row is judged" if predicate.columns else "the same for every row"
     if not predicate.cover:
         return "true for no row"
-    columns: dict[int, int] = {}
-    for probe, _ in predicate.cover:
-        columns[probe.column] = columns.get(probe.column, 0) + 1
+    found = Counter((probe.column, probe.elements) for probe, _ in predicate.cover)
     named = (
-        f"{relation.columns[index].name}{'' if count == 1 else f' ({count} values)'}"
-        for index, count in sorted(columns.items())
+        f"{'an element of ' if elements else ''}{relation.columns[index].name}"
+        f"{'' if count == 1 else f' ({count} values)'}"
+        for (index, elements), count in sorted(found.items())
     )
     return f"found by {' or '.join(named)}"
 
@@ -236,8 +259,9 @@ def _explained(policy: ExplainedPolicy, judged: _Judged) -> ExplainedPolicy:
     if not judged.policy.applies:
         return replace(policy, applies=False)
     outcome = None if judged.outcome is None else _WORDS.get(judged.outcome, "not decidable")
-    reason = None
-    return replace(policy, applies=True, index=judged.index, problem=judged.problem, outcome=outcome, reason=reason)
+    return replace(
+        policy, applies=True, index=judged.index, problem=judged.problem, outcome=outcome, reason=judged.reason
+    )
 
 
 def _exempt(rights: TableRights) -> str | None:
@@ -270,7 +294,7 @@ def _because(judged: list[_Judged]) -> str:
 
 def _said(judged: _Judged, what: str) -> str:
     outcome = _WORDS.get(judged.outcome or 0, "not decidable")
-    return f"{what} {judged.policy.name} is {outcome}"
+    return f"{what} {judged.policy.name} {'raises an error' if judged.outcome == ERROR else f'is {outcome}'}"
 
 
 def _named(one: str, several: str, names: list[str]) -> str:

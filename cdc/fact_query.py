@@ -141,7 +141,13 @@ SELECT pg_catalog.jsonb_build_object(
     'database_owner', d.datdba::bigint,
     'by_membership', pg_catalog.current_setting('server_version_num')::int >= 160000,
     'zone', (SELECT g.reset_val FROM pg_catalog.pg_settings g
-             WHERE g.name = 'TimeZone' AND g.source IN ('default', 'configuration file', 'command line', 'override'))
+             WHERE g.name = 'TimeZone'
+               AND g.source IN ('default', 'configuration file', 'command line', 'override', 'session')
+               -- What the session began with may be what this login was given for its own sessions.
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) setting
+                               WHERE pg_catalog.lower(setting) LIKE 'timezone=%'
+                                 AND s.setrole = (SELECT l.oid FROM pg_catalog.pg_roles l
+                                                  WHERE l.rolname = session_user)))
 )::text
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 """

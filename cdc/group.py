@@ -150,11 +150,24 @@ class Group:
         tally: counts what was not judged here, as a cell by which the group is found was not sent.
         undecided: number of changes that could not be judged and were withheld, those of `tally` included once the
             number in `tally` is added.
+        is_exact: whether the predicate is true for just those rows that have the value by which the group is found.
         errors: number of changes for which PostgreSQL would raise an error.
         problem: why, for the last of these.
     """
 
-    __slots__ = ("_sorted", "errors", "event", "predicate", "problem", "shown", "sight", "tally", "undecided", "views")
+    __slots__ = (
+        "_sorted",
+        "errors",
+        "event",
+        "is_exact",
+        "predicate",
+        "problem",
+        "shown",
+        "sight",
+        "tally",
+        "undecided",
+        "views",
+    )
 
     def __init__(self, predicate: Predicate | None, sight: Sight) -> None:
         self.predicate = predicate
@@ -163,6 +176,7 @@ class Group:
         self.event: RowChange | Truncate | None = None
         self.shown: RowChange | Truncate | None = None
         self.tally: Tally | None = None
+        self.is_exact = False
         self.undecided = 0
         self.errors = 0
         self.problem: str | None = None
@@ -203,6 +217,21 @@ class Group:
         if shown is not None:
             shown._previous = _UNLINKED
         return shown
+
+    def show(self, event: RowChange, was: bool, is_: bool) -> None:
+        """Let the group see a change of which it is known whether the old row and the new one are seen."""
+        sight = self.sight
+        old, new, effect = event._old, event._new, event._effect
+        if isinstance(event, Update):
+            if not was:
+                old, effect = None, _ENTER
+            elif not is_:
+                old, new, effect = sight.before(event), None, _LEAVE
+        if sight.hidden:
+            old, new = sight.of(old), sight.of(new)
+        self.event = event
+        self.shown = shown = event.seen_as(sight.shown, old, new, effect)
+        shown._previous = _UNLINKED
 
     def linked(self, previous: Place | None) -> RowChange | Truncate:
         """What the group sees, for a view that was handed this before. Whoever was handed the same shares it."""

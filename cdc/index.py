@@ -10,17 +10,18 @@ counts such a change as undecided: there is a tally for each set of cells, so th
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 
 from cdc.events import RowChange, Update
 from cdc.group import Group, Tally
 from cdc.operators import Failed, Undecided
-from cdc.predicate import Cover, Probe
+from cdc.predicate import Cover, Predicate, Probe, equal
 from cdc.tuples import Cell
 
 __all__ = ["Index"]
 
 _Found = Group | dict[Group, None]
+_NO_COLUMNS: frozenset[int] = frozenset()
 
 
 class _Table:
@@ -102,6 +103,8 @@ class Index:
         """Let a group be found."""
         self.groups[key] = group
         cover = _cover(group)
+        if cover is not None and len(cover) == 1:
+            _slim(group, *next(iter(cover)))
         if cover is None:
             self._scanned[group] = None
             return
@@ -140,30 +143,44 @@ class Index:
 
     def judged(self, event: RowChange) -> list[Group]:
         """The groups that see a change; each that may was asked once."""
-        found = self._candidates(event)
-        seeing = [group for group in found if group.judge(event) is not None]
-        for group in found:
-            if group.shown is None:
+        old, new = event._old, event._new
+        was: list[Group] = []
+        is_: list[Group] = []
+        unsent: list[Probe] = []
+        if new is not None:
+            cells = new.cells
+            for table in self._tables.values():
+                if not table.find(cells, is_):
+                    unsent.append(table.probe)
+        if old is not None:
+            cells = old.cells
+            for table in self._tables.values():
+                if not table.find(cells, was):
+                    unsent.append(table.probe)
+        elif isinstance(event, Update):
+            # What identifies the row did not change: the old row is looked up in the new one.
+            cells = self._before(event)
+            for table in self._tables.values():
+                if not table.find(cells, was):
+                    unsent.append(table.probe)
+        found = [*self._scanned, *is_, *was] if was or self._scanned else is_
+        if unsent:
+            self._count(set(unsent), found)
+        seeing = []
+        for group in dict.fromkeys(found) if len(found) > 1 else found:
+            if group.is_exact:
+                group.show(event, group in was, group in is_)
+                seeing.append(group)
+            elif group.judge(event) is not None:
+                seeing.append(group)
+            else:
                 group.forget()
         return seeing
 
-    def _candidates(self, event: RowChange) -> Iterable[Group]:
-        old, new = event._old, event._new
-        after = None if new is None else new.cells
-        before = None if old is None else old.cells
-        # An update without its old row did not change what identifies the row: that is looked up in the new one.
-        absent = event._relation.identity.absent if old is None and isinstance(event, Update) else ()
-        found = list(self._scanned)
-        unsent: set[Probe] | None = None
-        for probe, table in self._tables.items():
-            told = (after is None or table.find(after, found)) and probe.column not in absent
-            if before is not None:
-                told = table.find(before, found) and told
-            if not told:
-                unsent = {probe} if unsent is None else unsent | {probe}
-        if unsent is not None:
-            self._count(unsent, found)
-        return dict.fromkeys(found) if len(found) > 1 else found
+    def _before(self, event: Update) -> Sequence[Cell]:
+        """The cells that identify the row of an update whose old row was not sent."""
+        assert event._new is not None
+        return event._new.shown_as(event._relation.identity).cells
 
     def _count(self, unsent: set[Probe], found: list[Group]) -> None:
         """Count the change for all who would be found by cells that were not sent, but for those who are asked."""
@@ -175,5 +192,31 @@ class Index:
                 group.undecided -= 1
 
 
+class _Hit:
+    """The test of a group that is found by the only value that it wants."""
+
+    __slots__ = ("_probe", "_value")
+
+    def __init__(self, probe: Probe, value: Hashable) -> None:
+        self._probe = probe
+        self._value = value
+
+    def __call__(self, cells: Sequence[Cell]) -> int:
+        return equal(self._probe.column, self._value, self._probe.read).test(cells)
+
+
+def _slim(group: Group, probe: Probe, value: Hashable) -> None:
+    """Of a group that wants a row for one value only, the value is enough; there may be very many such groups."""
+    predicate = group.predicate
+    if predicate is not None and predicate.key == ("equal", probe, value):
+        group.is_exact = True
+        group.predicate = Predicate(_Hit(probe, value), _NO_COLUMNS, None, predicate.key)
+
+
 def _cover(group: Group) -> Cover | None:
-    return None if group.predicate is None else group.predicate.cover
+    predicate = group.predicate
+    if predicate is None:
+        return None
+    if group.is_exact and isinstance(predicate.key, tuple):
+        return frozenset({(predicate.key[1], predicate.key[2])})
+    return predicate.cover

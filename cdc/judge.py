@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from cdc.catalog import load_types
 from cdc.events import Insert
 from cdc.filters import NOTHING_KNOWN, Collations, compile_filter
 from cdc.log import log
@@ -22,6 +23,7 @@ from cdc.relation import Relation
 from cdc.rights import no_role
 from cdc.rights_book import Book
 from cdc.rls import Decision, Subject, TableRights, decide
+from cdc.session_functions import SessionFunctions
 from cdc.subscription import Subscription
 from cdc.values import Types
 
@@ -53,6 +55,7 @@ class Judge:
         collations: Mapping[int, Collations],
         publications: Iterable[str] = (),
     ) -> None:
+        self._connection = connection
         self._types = types
         self._collations = collations
         self.book = Book(connection, publications)
@@ -61,17 +64,29 @@ class Judge:
         self.changed: set[int] = set()
         self._said: set[tuple[int, str]] = set()
         self.moment = Moment()
+        self.session_functions: SessionFunctions | None = None
 
-    def check(self, subscription: Subscription, relation: Relation) -> Decision | None:
-        """Raise SubscriptionError when changes of this relation could not be judged for it."""
+    def check(self, subscription: Subscription, relation: Relation, is_known: bool = False) -> Decision | None:
+        """Raise SubscriptionError when changes of this relation could not be judged for it.
+
+        `is_known` says that the rights of its role were read a moment ago.
+        """
         if subscription.subject is not None:
-            self.load(relation.oid, [subscription.subject.role])
+            if not is_known:
+                self.load(relation.oid, [subscription.subject.role])
+            self._ask(relation.oid, subscription.subject)
         predicate, decision = self.judge(subscription, relation)
         if decision is not None and decision.unsupported:
             refuse(relation, decision)
         if predicate is not None and not subscription.accept_undecided:
             check_identity(subscription, relation, predicate)
         return decision
+
+    def _ask(self, oid: int, subject: Subject) -> None:
+        """Let the server run the functions that the user has listed, for this subject."""
+        rights = self._rights.get((oid, subject.role))
+        if self.session_functions is not None and isinstance(rights, TableRights):
+            self.session_functions.ask(subject, rights.functions.values())
 
     def judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
         """Filter and policies as one predicate (None sees everything), and the decision of the policies."""
@@ -106,11 +121,20 @@ class Judge:
             self.book.load(oid, roles, xid)
         for role in roles:
             self._keep(oid, role)
+        self.know_types([oid])
+
+    def know_types(self, oids: Collection[int]) -> None:
+        """Know the types that the policies of these tables mention, also those of no column. Asks the catalog."""
+        known = [rights for (oid, _), rights in self._rights.items() if oid in oids and isinstance(rights, TableRights)]
+        missing = self._types.missing(frozenset().union(*(rights.type_oids for rights in known)))
+        if missing:
+            self._types.add(load_types(self._connection, missing))
 
     def begin(self, last: int | None, former: Judge | None) -> None:
         """Go to where the stream begins; see `Book.begin`."""
         self.book.begin(last, None if former is None else former.book)
         self._keep_all()
+        self.know_types({oid for oid, _ in self._rights})
 
     def put(self, row: Insert) -> bool:
         """A row of cdc.rights has arrived. Whether it changes what is judged from here on."""
@@ -160,7 +184,7 @@ class Judge:
         if isinstance(rights, str):
             reason = f"the rights of role {subject.role} on {relation} are not known: {rights}"
             return Decision(constant(FALSE), frozenset(), reason, False, (), granted=False)
-        decision = decide(rights, relation, self._types, subject)
+        decision = decide(rights, relation, self._types, subject, self.moment)
         if decision.unsupported and (relation.oid, subject.role) not in self._said:
             self._said.add((relation.oid, subject.role))
             for each in decision.unsupported:

@@ -336,4 +336,5 @@ def _gap(said: Mapping[str, Any]) -> Gap:
 
 def _type_info(said: dict[str, Any]) -> TypeInfo:
     attributes = tuple((name, oid) for name, oid in said["attributes"])
-    return TypeInfo(**said | {"attributes": attributes, "labels": tuple(said.get("labels", ()))})
+    labels = {name: tuple(said.get(name, ())) for name in ("labels", "label_oids")}
+    return TypeInfo(**said | {"attributes": attributes} | labels)

@@ -84,7 +84,10 @@ def check_hidden(relation: Relation, filters: list[Predicate], decision: Decisio
     for predicate in filters:
         hidden = [relation.columns[i].name for i in predicate.columns if relation.columns[i].name in decision.hidden]
         if hidden:
-            raise SubscriptionError(f"the filter reads {', '.join(hidden)} of {relation}, which the role may not read")
+            raise SubscriptionError(
+                f"the filter reads {', '.join(hidden)} of {relation}, which the role may not read: filter by another "
+                "column, or grant it SELECT on this one"
+            )
 
 
 def check_collation(relation: Relation, columns: Iterable[str], collations: Collations) -> None:

@@ -21,7 +21,7 @@ from cdc.relation import Relation
 from cdc.session import Session
 from cdc.stream import Stream
 from cdc.subscription import Subscription
-from cdc.waiting import Steps
+from cdc.waiting import Call, Steps
 
 __all__ = ["Revision"]
 
@@ -80,6 +80,8 @@ class Revision:
         self._house.rights_changed = False
         admission = session.admission
         changed = admission.judge.take_changed()
+        with session.busy():
+            yield Call(admission.judge.know_types, (changed,))
         relations = [relation for relation in self._dispatcher.relations if relation.oid in changed]
         before = self._sights(session, changed, relations)
         log.info("rights.changed", tables=", ".join(sorted({f"{each.schema}.{each.table}" for each in before})))

@@ -8,6 +8,7 @@ in their place. The manual: "System Catalogs" and "Access Privilege Inquiry Func
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -15,6 +16,7 @@ import psycopg
 
 from cdc.errors import SubscriptionError
 from cdc.fact_query import FACTS, ROLES
+from cdc.parsed_bodies import add_bodies
 from cdc.rls import TableRights
 from cdc.rls.facts import Facts
 from cdc.rls.grants import Roles, rights_of
@@ -51,6 +53,7 @@ def read_facts(connection: psycopg.Connection[Any], oids: Collection[int]) -> di
         oids: OIDs of the tables.
     """
     rows = psycopg.RawCursor(connection).execute(FACTS, [list(oids)]).fetchall() if oids else []
+    add_bodies(connection, [said for _, said in rows])
     return {oid: Facts.read(oid, said) for oid, said in rows}
 
 
@@ -58,7 +61,10 @@ def read_roles(connection: psycopg.Connection[Any], names: Collection[str]) -> R
     """The roles of these names, and all that they are members of, as of now; without those that do not exist."""
     row = psycopg.RawCursor(connection).execute(ROLES, [list(names)]).fetchone()
     assert row is not None
-    return Roles.read(json.loads(row[0]))
+    said = json.loads(row[0])
+    if "PGTZ" in os.environ:  # libpq asks for this zone then, so that the server's own is not to be seen.
+        said["zone"] = None
+    return Roles.read(said)
 
 
 def no_role(role: str) -> SubscriptionError:

@@ -121,7 +121,7 @@ class Book:
             return False
         if self.last is not None and number <= self.last and oid not in self._rows:
             return False
-        self._rows[oid] = (number, stated(oid, None if facts is None else json.loads(facts)))
+        self._rows[oid] = (number, stated(self._connection, oid, None if facts is None else json.loads(facts)))
         self._drift.pop(oid, None)
         self.last = max(self.last or 0, number)
         self._ledger.append((commit_lsn, self.last))

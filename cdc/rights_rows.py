@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from cdc.fact_query import FACTS
+from cdc.parsed_bodies import add_bodies
 from cdc.rls.facts import Facts, FactsError
 
 __all__ = ["Drift", "Fresh", "Standing", "Stated", "drifted", "newest_id", "read_fresh", "rows_as_of", "standing"]
@@ -124,13 +125,13 @@ def newest_id(connection: psycopg.Connection[Any]) -> int:
 def rows_as_of(connection: psycopg.Connection[Any], oids: Collection[int], last: int) -> dict[int, tuple[int, Stated]]:
     """The row of each table that was in force when `last` was the newest of all; without tables that have none."""
     rows = connection.execute(_AS_OF, (list(oids), last, last)).fetchall()
-    return {oid: (min(number, last), stated(oid, facts)) for oid, number, facts in rows}
+    return {oid: (min(number, last), stated(connection, oid, facts)) for oid, number, facts in rows}
 
 
 def drifted(connection: psycopg.Connection[Any], oids: Collection[int]) -> dict[int, Drift]:
     """Where the rights on tables are not what the newest row says, as after REASSIGN OWNED."""
     rows = psycopg.RawCursor(connection).execute(_DRIFT, [list(oids)]).fetchall()
-    return {oid: Drift(newest, differs, stated(oid, facts)) for oid, newest, differs, facts in rows}
+    return {oid: Drift(newest, differs, stated(connection, oid, facts)) for oid, newest, differs, facts in rows}
 
 
 def read_fresh(connection: psycopg.Connection[Any], known: Mapping[int, Fresh]) -> dict[int, Fresh]:
@@ -139,14 +140,23 @@ def read_fresh(connection: psycopg.Connection[Any], known: Mapping[int, Fresh]) 
         return {}
     sums = [each.sum for each in known.values()]
     rows = psycopg.RawCursor(connection).execute(_FRESH, [list(known), sums]).fetchall()
-    return {oid: known[oid] if facts is None else Fresh(total, stated(oid, facts)) for oid, total, facts in rows}
+    return {
+        oid: known[oid] if facts is None else Fresh(total, stated(connection, oid, facts)) for oid, total, facts in rows
+    }
 
 
-def stated(oid: int, facts: object) -> Stated:
-    """Facts from JSON; None stands for those that the trigger could not find out."""
+def stated(connection: psycopg.Connection[Any], oid: int, facts: object) -> Stated:
+    """Facts from JSON, with the parsed bodies of functions; None stands for those that the trigger could not find out.
+
+    Raises psycopg.Error when the server cannot be asked.
+    """
     if facts is None:
         return "the event trigger of cdc.rights could not note how they have changed"
     try:
-        return Facts.read(oid, facts)
+        known = Facts.read(oid, facts)
+        if isinstance(facts, dict) and known.functions:
+            add_bodies(connection, [facts])
+            known = Facts.read(oid, facts)
+        return known
     except FactsError as error:
         return f"the facts in cdc.rights cannot be read ({error}): {_REMEDY}"

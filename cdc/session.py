@@ -27,6 +27,7 @@ from cdc.failures import translated
 from cdc.family import Member
 from cdc.log import log
 from cdc.lsn import Lsn, Position
+from cdc.parsed_bodies import list_functions
 from cdc.pgoutput import RelationMessage
 from cdc.publication import check_same, identifiers
 from cdc.relation import Relation
@@ -106,8 +107,11 @@ class Session:
         self.replication = ReplicationConnection(target.dsn, self._witness.of_walsender)
         self._pin()
         types = Types(target.decoders)
+        target.session_functions.check()
+        list_functions(self.control, target.session_functions.listed)
         with self.without_waiting(_LOCK_PATIENCE):
             self.admission = Admission(self.control, target.publications, self._caches, types, target.options.binary)
+            self.admission.judge.session_functions = target.session_functions
         if check is not None:
             with self.without_waiting(_LOCK_PATIENCE):
                 check(self.admission)

@@ -6,6 +6,7 @@ Pure: no I/O. It is the name that users hold on to; what it means for one relati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from sys import intern
 from typing import Any, Protocol
 
 from cdc.errors import SubscriptionError
@@ -23,6 +24,8 @@ from cdc.transaction import Place
 __all__ = ["OPERATIONS", "Handler", "Subscription", "operations_of"]
 
 OPERATIONS = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE"})
+
+_USUAL = Terms()
 
 Handler = Callable[[Event], Any]
 """Called with each event. With `AsyncConsumer` it may be a coroutine function."""
@@ -58,7 +61,13 @@ class Judged(Protocol):
         """Why, for the last of these."""
 
 
-class Subscription:
+class Called:
+    """What a change touches of a subscription; together, since with many of them memory is what takes time."""
+
+    __slots__ = ("_at_work", "_last", "_parked", "closed", "delivered", "handler", "lane")
+
+
+class Subscription(Called):
     """One subscriber's interest in one table.
 
     Attributes:
@@ -79,17 +88,14 @@ class Subscription:
     """
 
     __slots__ = (
-        "_at_work",
         "_attached",
         "_errors",
         "_in_parts",
-        "_last",
         "_name_lost",
         "_oid",
         "_on_close",
         "_on_renew",
         "_order",
-        "_parked",
         "_problem",
         "_renewed",
         "_seen",
@@ -100,14 +106,10 @@ class Subscription:
         "_view",
         "accept_undecided",
         "asked",
-        "closed",
         "closed_reason",
-        "delivered",
         "denied",
         "filter",
         "first",
-        "handler",
-        "lane",
         "name",
         "operations",
         "refused",
@@ -139,8 +141,9 @@ class Subscription:
         self.asked = operations is not None
         self.filter = filter
         self.subject = subject
-        self.terms = terms or Terms()
-        self.name = name or f"{schema}.{table} {getattr(handler, '__qualname__', type(handler).__name__)}"
+        self.terms = terms or _USUAL
+        called = name or f"{schema}.{table} {getattr(handler, '__qualname__', type(handler).__name__)}"
+        self.name = intern(called) if type(called) is str else called
         self.lane = lane_of(self.name, self.terms)
         self.accept_undecided = accept_undecided
         self.first = first

@@ -21,8 +21,8 @@ _IN_ORDER = "rights are those of the change's position, by cdc.rights; roles are
 _NEWEST = "rights are the newest ones, read every few seconds, not those of the change's position"
 
 
-def health_of(loop: Loop, target: Target, readers: Sequence[Subscription]) -> Health:
-    """Whether a consumer is well, and if not, why. Never waits."""
+def health_of(loop: Loop, target: Target, readers: Sequence[Subscription], withheld: Sequence[str] = ()) -> Health:
+    """Whether a consumer is well, and if not, why; `withheld` says which rows could not be judged. Never waits."""
     link, session = loop.link, loop.link.session
     standby = session.stream.standby if session is not None and session.stream is not None else None
     history, now = link.history, datetime.now(UTC)
@@ -33,7 +33,7 @@ def health_of(loop: Loop, target: Target, readers: Sequence[Subscription]) -> He
         colour=colour,
         status=link.status,
         reasons=reasons,
-        notes=_notes(loop, target, readers),
+        notes=(*_notes(loop, target, readers), *withheld),
         slot=session.slot.name if session is not None else target.slot,
         received_lsn=standby.finished_lsn if standby is not None else Lsn(0),
         confirmed_lsn=standby.confirmed_lsn if standby is not None else Lsn(0),

@@ -15,12 +15,10 @@ from typing import Any
 import psycopg
 
 from cdc.operators import Builtin, Collation, Context, Failed, Undecided
-from cdc.operators.arrays import Array, array_reader, written
+from cdc.operators.arrays import Array, written
 from cdc.operators.builtins import Table
 from cdc.operators.datums import Datums
-from cdc.operators.elements import ElementType
 from cdc.values import Types
-from cdc.values.builtin import ARRAYS
 
 ATTEMPT = """
 CREATE FUNCTION pg_temp.attempt(query text) RETURNS text LANGUAGE plpgsql AS $$
@@ -33,23 +31,12 @@ EXCEPTION WHEN OTHERS THEN
 END $$
 """
 FOUND = """
-SELECT p.proname, p.proisstrict, p.provariadic <> 0,
+SELECT p.proname, p.proisstrict, p.provariadic <> 0, p.prorettype,
        ARRAY(SELECT format_type(t, NULL) FROM unnest(p.proargtypes) WITH ORDINALITY _(t, n) ORDER BY n)
 FROM pg_catalog.pg_proc p
 WHERE p.pronamespace = 'pg_catalog'::regnamespace
   AND p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')' = %s
 """
-SCALARS_OF_TESTS: dict[str, Callable[[bytes], object]] = {
-    "integer": int,
-    "bigint": int,
-    "boolean": lambda cell: cell == b"t",
-    "text": bytes.decode,
-    "character varying": bytes.decode,
-    "character": bytes.decode,
-    "name": bytes.decode,
-    "bytea": lambda cell: bytes.fromhex(cell[2:].decode()),
-}
-
 Literal = str | None
 
 
@@ -88,13 +75,13 @@ class Grid:
         row = self.connection.execute(FOUND, (signature,)).fetchone()
         if row is None:
             return [] if self.newer(signature) else [f"{signature} is not in the catalog"]
-        name, strict, variadic, types = row
+        name, strict, variadic, result, types = row
         problems = [] if strict == builtin.strict else [f"{signature} is {'' if strict else 'not '}strict"]
         calls = [call for bound in self.bindings(types) for call in self.calls(signature, bound)]
         answers = self.answers([self.query(name, call, variadic) for call in calls])
         undecided = 0
         for call, answer in zip(calls, answers, strict=True):
-            ours = self.ours(builtin, call)
+            ours = self.ours(builtin, call, result)
             undecided += ours.startswith("?")
             if not ours.startswith("?") and ours != answer:
                 problems.append(f"{signature} of {call!r:.300}: {ours!r:.200} and not {answer!r:.200}")
@@ -119,7 +106,7 @@ class Grid:
         return random.Random(signature).sample(every, self.limit)
 
     def query(self, name: str, call: list[tuple[str, Literal]], variadic: bool) -> str:
-        args = [f"{_quoted(literal)}::{kind}" for kind, literal in call]
+        args = [f"{quoted(literal)}::{kind}" for kind, literal in call]
         if self.collation:
             args = [
                 f"{arg} {self.collation}" if kind.split("[")[0] in _COLLATED else arg
@@ -138,7 +125,7 @@ class Grid:
         ).fetchall()
         return ["NULL" if answer is None else "!" if answer.startswith("!") else answer for (answer,) in rows]
 
-    def ours(self, builtin: Builtin, call: list[tuple[str, Literal]]) -> str:
+    def ours(self, builtin: Builtin, call: list[tuple[str, Literal]], result_oid: int) -> str:
         datums = [self.datum(kind, literal) for kind, literal in call]
         if builtin.strict and None in datums:
             return "NULL"
@@ -148,16 +135,13 @@ class Grid:
             return "!"
         except Undecided as reason:
             return f"?{reason}"
-        return "NULL" if result is None else f"={self.printed(result)}"
-
-    def printed(self, result: Any) -> str:
-        if isinstance(result, bool):
-            return "t" if result else "f"
-        if isinstance(result, Array):
-            return written(self.context, result)
+        if result is None:
+            return "NULL"
         if isinstance(result, bytes):
-            return "\\x" + result.hex()
-        return str(result)
+            return "=\\x" + result.hex()
+        output = written if isinstance(result, Array) else Datums(Types()).output(result_oid)
+        assert output is not None, result_oid
+        return f"={output(self.context, result)}"
 
     def datum(self, kind: str, literal: Literal) -> object:
         if literal is None:
@@ -168,20 +152,23 @@ class Grid:
                 (literal,),
             ).fetchone()
             assert row is not None
-            self._datums[kind, literal] = self.reader(kind, row[1])(row[0].encode())
+            self._datums[kind, literal] = self.reader(row[1])(row[0].encode())
         return self._datums[kind, literal]
 
-    def reader(self, kind: str, oid: int) -> Callable[[bytes], object]:
-        if oid in ARRAYS:
-            element = ElementType(ARRAYS[oid], lambda context, datum: self.printed(datum))
-            return array_reader(element, self.reader(kind.removesuffix("[]"), ARRAYS[oid]))
-        return Datums(Types()).reader(oid) or SCALARS_OF_TESTS[kind]
+    def reader(self, oid: int) -> Callable[[bytes], object]:
+        read = Datums(Types()).reader(oid) or {17: _bytes}.get(oid)
+        assert read is not None, oid
+        return read
+
+
+def _bytes(cell: bytes) -> bytes:
+    return bytes.fromhex(cell[2:].decode())
 
 
 _COLLATED = {"text", "character varying", "character", "name"}
 
 
-def _quoted(literal: Literal) -> str:
+def quoted(literal: Literal) -> str:
     if literal is None:
         return "NULL"
     doubled = literal.replace("'", "''")

@@ -39,7 +39,9 @@ SELECT p.oid, ARRAY(SELECT format_type(t, NULL) FROM unnest(p.proargtypes) WITH 
 FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace
   AND p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' = %s
 """
-_MOST_CALLS = 900
+_MOST_CALLS = 500
+HUGE = {"bit(bit, integer, boolean)", "varbit(bit varying, integer, boolean)"}
+"""Functions of which a great integer makes the server write gigabytes."""
 _UNDECIDED = object()
 
 
@@ -53,8 +55,16 @@ class Called:
     is_strict: bool
 
 
-def quoted(literal: str | None) -> str:
-    """A literal as SQL has it."""
+_UNLIMITED = {"bit": '"bit"', "character": "bpchar"}
+"""How SQL spells a type whose plain name means one of length 1."""
+
+
+def quoted(literal: str | None, name: str) -> str:
+    """A literal of a type as SQL has it."""
+    return f"{_quoted(literal)}::{_UNLIMITED.get(name, name)}"
+
+
+def _quoted(literal: str | None) -> str:
     if literal is None:
         return "NULL"
     escaped = literal.replace("\\", "\\\\").replace("'", "''")
@@ -86,7 +96,7 @@ class Grid:
 
     def oid(self, name: str) -> int:
         """The OID of a type, which the types then know."""
-        row = self.connection.execute("SELECT %s::regtype::oid::int", (name,)).fetchone()
+        row = self.connection.execute("SELECT %s::regtype::oid::int", (_UNLIMITED.get(name, name),)).fetchone()
         assert row is not None
         while missing := self.types.missing([row[0]]):
             self.types.add(load_types(self.connection, missing))
@@ -97,7 +107,7 @@ class Grid:
         reader = self.datums.reader(self.oid(name))
         assert reader is not None, name
         literals = self.literals[name]
-        cells = self._attempts([f"SELECT format('%s', {quoted(literal)}::{name})" for literal in literals])
+        cells = self._attempts([f"SELECT format('%s', {quoted(literal, name)})" for literal in literals])
         found = zip(literals, cells, strict=True)
         return {literal: reader(cell.encode()) for literal, cell in found if cell is not None and cell[:1] != "!"}
 
@@ -118,7 +128,10 @@ class Grid:
 
     def outcomes(self, signature: str, called: Called, builtin: Builtin) -> Iterator[tuple[list[str | None], Any, Any]]:
         """For combinations of edge values: the values, what the server says and what is said here."""
-        choices = [[*self._cells[name], *([] if called.is_strict else [None])] for name in called.arguments]
+        pools = {name: [*cells, *([] if called.is_strict else [None])] for name, cells in self._cells.items()}
+        if signature in HUGE:
+            pools["integer"] = [literal for literal in pools["integer"] if literal is None or len(literal) < 4]
+        choices = [pools[name] for name in called.arguments]
         if math.prod(map(len, choices)) <= _MOST_CALLS:
             combinations = list(product(*choices))
         else:
@@ -135,7 +148,7 @@ class Grid:
         queries = []
         for literals in combinations:
             typed = zip(literals, called.arguments, strict=True)
-            values = ", ".join(f"{quoted(literal)}::{name}" for literal, name in typed)
+            values = ", ".join(quoted(literal, name) for literal, name in typed)
             call = f'pg_catalog."{called.name}"({values})'
             queries.append(f"SELECT CASE WHEN v IS NOT NULL THEN format('%s', v) END FROM (SELECT {call} v) _")
         return self._attempts(queries)
@@ -165,3 +178,26 @@ class Grid:
             if (theirs[:1] if theirs and theirs.startswith("!") else theirs) != ours:
                 wrong.append((signature, literals, theirs, ours))
         return (wrong or ([] if decided else [(signature, "never decided")])), decided
+
+    def misread(self, name: str, texts: list[str]) -> tuple[list[Any], int]:
+        """Texts that both sides read differently as a type, and how many this side has decided."""
+        oid = self.oid(name)
+        read, output = self.datums.input(oid), self.datums.output(oid)
+        assert read is not None
+        assert output is not None
+        theirs = self._attempts([f"SELECT format('%s', {quoted(text, name)})" for text in texts])
+        ours = [self._read_here(read, output, text) for text in texts]
+        pairs = [
+            (text, there if there[:1] != "!" else "!", here)
+            for text, there, here in zip(texts, theirs, ours, strict=True)
+            if there is not None and here is not _UNDECIDED
+        ]
+        return [(name, *pair) for pair in pairs if pair[1] != pair[2]], len(pairs)
+
+    def _read_here(self, read: Any, output: Any, text: str) -> Any:
+        try:
+            return output(self.context, read(self.context, text))
+        except Failed:
+            return "!"
+        except Undecided:
+            return _UNDECIDED

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from cdc.catalog import load_types
 from cdc.connection import connect
+from cdc.operators import Moment
 from cdc.predicate import TRUE
 from cdc.relation import Column, Relation
 from cdc.rights import load_rights
@@ -82,10 +83,16 @@ class Table:
         self._sessions: dict[Subject, psycopg.Connection] = {}
         self.connection.execute(TABLE)
         (self.oid,) = self.connection.execute("SELECT 'w'::regclass::oid").fetchone() or (0,)
+        self.moment = Moment()
+        self.read()
+
+    def read(self) -> None:
+        """Read columns and rows again."""
         self.relation = self.describe()
         names = sql.SQL(", ").join(sql.Identifier(column.name) for column in self.relation.columns)
         result = self.connection.execute(sql.SQL("SELECT {} FROM w ORDER BY id").format(names)).pgresult
         assert result is not None
+        self.places = dict(self.connection.execute("SELECT id, ctid::text FROM w").fetchall())
         self.rows = [[result.get_value(row, at) for at in range(result.nfields)] for row in range(result.ntuples)]
 
     def describe(self) -> Relation:
@@ -118,31 +125,50 @@ class Table:
             self.connection.execute(f"CREATE POLICY p{number} ON w {clause}")
 
     def rights(self, role: str) -> TableRights:
-        return load_rights(self.connection, self.oid, role)
+        found = load_rights(self.connection, self.oid, role)
+        self.types.add(load_types(self.connection, self.types.missing(found.type_oids)))
+        return found
 
-    def decide(self, subject: Subject) -> Decision:
-        return decide(self.rights(subject.role), self.relation, self.types, subject)
+    def decide(self, subject: Subject, rights: TableRights | None = None) -> Decision:
+        """What the subject may see, judged at the moment of the database's clock."""
+        (now,) = self.connection.execute("SELECT (extract(epoch FROM now()) * 1000000)::bigint").fetchone() or (0,)
+        self.moment.microseconds = now - 946_684_800_000_000
+        return decide(rights or self.rights(subject.role), self.relation, self.types, subject, self.moment)
 
     def shown(self, decision: Decision) -> list[int]:
         """The ids of the rows that the decision shows."""
         return [int(row[0] or 0) for row in self.rows if decision.predicate.test(row) == TRUE]
 
-    def selected(self, subject: Subject, columns: str = "id") -> list[int] | str:
+    def selected(self, subject: Subject, columns: str = "id", where: str = "true") -> list[int] | str:
         """The ids that Postgres shows to this subject, or its SQLSTATE. A session is one subject's for ever:
         a setting that was once set locally is '' and not NULL afterwards."""
         session = self._sessions.get(subject)
         if session is None:
             session = self._sessions[subject] = self.stack.enter_context(psycopg.connect(self.dsn))
         try:
+            for name in {name for name, _ in subject.settings} & {"session_authorization"}:
+                session.execute(
+                    sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(subject.setting(name) or ""))
+                )
             session.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(subject.role)))
             for name, value in subject.settings:
+                if name == "session_authorization":
+                    continue
                 session.execute("SELECT set_config(%s, %s, true)", (name, value))
-            rows = session.execute(f"SELECT {columns} FROM public.w ORDER BY id").fetchall()  # type: ignore[arg-type]
+            rows = session.execute(f"SELECT {columns} FROM public.w WHERE {where} ORDER BY id").fetchall()  # type: ignore[arg-type]
         except psycopg.Error as error:
             return error.sqlstate or "error"
         finally:
             session.rollback()
         return [row[0] for row in rows]
+
+    def asked(self, subject: Subject, key: int) -> bool | None:
+        """Whether Postgres shows the row with this id to the subject; None when it raises an error.
+
+        It is asked for by its place: `id = 3` would let the planner leave out what follows from that.
+        """
+        found = self.selected(subject, where=f"ctid = '{self.places[key]}'")
+        return None if isinstance(found, str) else bool(found)
 
 
 @contextmanager

@@ -201,7 +201,10 @@ class Target:
             raise self._misfit(f"{quoted(value)} is another time whenever it is read: write the time itself")
         try:
             return convert(self.context, value)
-        except (Failed, Undecided, ValueError) as error:
+        except Undecided as reason:
+            problem = f"{quoted(value)} is {reason}, which only the server can read: write it in another way"
+            raise self._misfit(problem) from None
+        except (Failed, ValueError) as error:
             raise self._misfit(str(error)) from None
 
     def _incomparable(self, operator: str) -> SubscriptionError:

@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cdc.operators.codec import Codec
 from cdc.operators.context import Context, Failed, Undecided
 from cdc.operators.elements import ElementType
 from cdc.values.arrays import ArrayReader
 
-__all__ = ["Array", "array_input", "array_of", "array_of_arrays", "array_reader", "written"]
+__all__ = ["Array", "array_codec", "array_input", "array_of", "array_of_arrays", "array_reader", "written"]
 
 _BOUNDS = re.compile(rb"(?:\[[+-]?[0-9]{1,10}:[+-]?[0-9]{1,10}\])+=")
 _LOWER = re.compile(rb"\[([+-]?[0-9]+):")
@@ -73,6 +74,18 @@ def array_of_arrays(kind: ElementType, arrays: Iterable[Array | None]) -> Array:
         raise Failed("arrays of different dimensions cannot be put into one")
     elements = tuple(element for array in full for element in array.elements)
     return Array(kind, elements, (len(full), *first.sizes), (1, *first.lower_bounds))
+
+
+def array_codec(kind: ElementType, codec: Codec, *, is_domain: bool = False) -> Codec:
+    """The codec of an array type.
+
+    Args:
+        kind: of the elements.
+        codec: of the elements.
+        is_domain: whether their type is a domain, whose constraints an input would have to check.
+    """
+    take = None if codec.input is None or is_domain else array_input(kind, codec.input)
+    return Codec(array_reader(kind, codec.read), take, None if codec.output is None else written)
 
 
 def array_reader(kind: ElementType, read: Callable[[bytes], object]) -> Callable[[bytes], Array]:

@@ -1,4 +1,4 @@
-"""Functions of bytea beside its comparisons: hexadecimal and base64 texts, and digests.
+"""Bytes as text: encode and decode, hexadecimal and in base64.
 
 Pure: no I/O. The manual: "Binary String Functions and Operators".
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 
 from cdc.operators.builtins import Builtin, Table
@@ -55,9 +54,4 @@ def _form(form: str) -> str:
 TABLE: Table = {
     "encode(bytea, text)": Builtin(_encode),
     "decode(text, text)": Builtin(_decode),
-    "md5(bytea)": Builtin(lambda value: hashlib.md5(value, usedforsecurity=False).hexdigest()),
-    **{
-        f"{name}(bytea)": Builtin(lambda value, name=name: hashlib.new(name, value).digest())
-        for name in ("sha224", "sha256", "sha384", "sha512")
-    },
 }

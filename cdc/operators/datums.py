@@ -22,29 +22,55 @@ Pure: no I/O.
 | time with time zone | a tuple: microseconds, seconds by which the zone is behind UTC |
 | bit, varbit, macaddr, macaddr8 | str, as printed |
 | money, pg_lsn, xid, xid8 | int |
+| tid | a tuple: block, line |
 
 A domain's datum is that of its base.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from cdc.operators import booleans, dates, floats, integers, intervals, numerics, plain, times, uuids
-from cdc.operators.arrays import array_input, array_reader, written
+from cdc.operators import (
+    addresses,
+    bits,
+    booleans,
+    dates,
+    documents,
+    floats,
+    integers,
+    internals,
+    intervals,
+    numerics,
+    plain,
+    times,
+    uuids,
+)
+from cdc.operators.arrays import array_codec
 from cdc.operators.codec import Codec, Input, Output
 from cdc.operators.elements import ElementType
 from cdc.operators.enums import enum_codec
 from cdc.values import Types
-from cdc.values.builtin import ARRAYS
 
 __all__ = ["Datums"]
 
-_CODECS: dict[int, Codec] = {
-    oid: codec
-    for family in (booleans, dates, floats, integers, intervals, numerics, plain, times, uuids)
-    for oid, codec in family.CODECS.items()
-}
+_FAMILIES: list[Mapping[int, Codec]] = [
+    addresses.CODECS,
+    bits.CODECS,
+    booleans.CODECS,
+    dates.CODECS,
+    documents.CODECS,
+    floats.CODECS,
+    integers.CODECS,
+    internals.CODECS,
+    intervals.CODECS,
+    numerics.CODECS,
+    plain.CODECS,
+    times.CODECS,
+    uuids.CODECS,
+]
+
+_CODECS: dict[int, Codec] = {oid: codec for codecs in _FAMILIES for oid, codec in codecs.items()}
 
 
 class Datums:
@@ -75,27 +101,26 @@ class Datums:
         return None if codec is None else codec.output
 
     def _codec(self, oid: int) -> Codec | None:
-        """The codec of a type that is no domain. Arrays have a place here, made of `self._codec` of their elements."""
+        """The codec of a type that is no domain."""
         if oid in _CODECS:
             return _CODECS[oid]
-        kind = self.element(oid)
-        if kind is not None:
-            return self._array(kind)
+        found = self._types.element(oid)
+        if found is not None:
+            return self._array(*found)
         labels = self._types.labels(oid)
         return enum_codec(labels) if labels else None
 
     def element(self, oid: int) -> ElementType | None:
         """What the arrays of a type know of their elements; None for a type that is no array, or not evaluated here."""
-        oid = self._types.base(oid)
-        found = ARRAYS.get(oid) or next((info.element for info in self._types.known((oid,)) if info.oid == oid), 0)
-        codec = self._codec(self._types.base(found)) if found else None
-        if codec is None:
-            return None
-        return ElementType(self._types.base(found), codec.output, ",", bool(self._types.labels(found)))
+        found = self._types.element(self._types.base(oid))
+        return None if found is None or self.reader(found[0]) is None else self._kind(*found)
 
-    def _array(self, kind: ElementType) -> Codec | None:
+    def _kind(self, element: int, delimiter: str) -> ElementType:
+        base = self._types.base(element)
+        return ElementType(base, self.output(base), delimiter, bool(self._types.labels(base)))
+
+    def _array(self, element: int, delimiter: str) -> Codec | None:
+        """The codec of an array. That of a domain's elements has no input, since its constraints are not known here."""
+        kind = self._kind(element, delimiter)
         codec = self._codec(kind.oid)
-        if codec is None:
-            return None
-        take = None if codec.input is None else array_input(kind, codec.input)
-        return Codec(array_reader(kind, codec.read), take, written)
+        return None if codec is None else array_codec(kind, codec, is_domain=kind.oid != element)

@@ -30,17 +30,19 @@ _INFINITIES = {text: span for span, text in INFINITE.items()}
 
 _MONTHS, _DAYS, _MICROS = 0, 1, 2
 _UNITS: dict[str, tuple[int, int]] = {
-    **dict.fromkeys(("year", "years"), (_MONTHS, 12)),
+    **dict.fromkeys(("year", "years", "y"), (_MONTHS, 12)),
+    **dict.fromkeys(("decade", "decades"), (_MONTHS, 120)),
+    **dict.fromkeys(("century", "centuries"), (_MONTHS, 1200)),
     **dict.fromkeys(("month", "months", "mon", "mons"), (_MONTHS, 1)),
-    **dict.fromkeys(("week", "weeks"), (_DAYS, 7)),
-    **dict.fromkeys(("day", "days"), (_DAYS, 1)),
-    **dict.fromkeys(("hour", "hours", "hr", "hrs"), (_MICROS, HOUR)),
+    **dict.fromkeys(("week", "weeks", "w"), (_DAYS, 7)),
+    **dict.fromkeys(("day", "days", "d"), (_DAYS, 1)),
+    **dict.fromkeys(("hour", "hours", "hr", "hrs", "h"), (_MICROS, HOUR)),
     **dict.fromkeys(("minute", "minutes", "min", "mins"), (_MICROS, MINUTE)),
-    **dict.fromkeys(("second", "seconds", "sec", "secs"), (_MICROS, SECOND)),
-    **dict.fromkeys(("millisecond", "milliseconds"), (_MICROS, 1000)),
-    **dict.fromkeys(("microsecond", "microseconds"), (_MICROS, 1)),
+    **dict.fromkeys(("second", "seconds", "sec", "secs", "s"), (_MICROS, SECOND)),
+    **dict.fromkeys(("millisecond", "milliseconds", "ms"), (_MICROS, 1000)),
+    **dict.fromkeys(("microsecond", "microseconds", "us"), (_MICROS, 1)),
 }
-_NUMBER = re.compile(r"([+-]?[0-9]{1,9}) *([a-z]+)(?: +|$|(?=[+-]))")
+_NUMBER = re.compile(r"([+-]?[0-9]{1,9}) *([a-z]+)(?: +|$)")
 _TIME = re.compile(r"([+-]?)([0-9]{1,7}):([0-5]?[0-9])(?::([0-5]?[0-9])(?:\.([0-9]{1,6}))?)?")
 _WORD = re.compile(r"(?!p|inf)[a-z]+")
 

@@ -21,6 +21,7 @@ __all__ = ["CODECS", "INTERVAL", "TABLE", "finite", "held_span", "justified_hour
 
 INTERVAL = "interval"
 _MONTH_DAYS, _DAY_SECONDS = 30, 86_400
+_ALL_FIELDS, _ALL_DIGITS = 0x7FFF, 0xFFFF
 _MOST_SECONDS = 1e12
 
 CODECS = {1186: Codec(read_interval, interval_input, interval_text)}
@@ -158,6 +159,23 @@ def _made(years: int, months: int, weeks: int, days: int, hours: int, minutes: i
     return parts
 
 
+def _restricted(span: Span, modifier: int) -> Span:
+    """The cast to `interval(digits)`; one to `interval day` and the like is undecided."""
+    finite(span)
+    fields, digits = (modifier >> 16) & 0xFFFF, modifier & 0xFFFF
+    if modifier < 0:
+        return span
+    if fields != _ALL_FIELDS or (digits > 6 and digits != _ALL_DIGITS):
+        raise Undecided("an interval of some fields")
+    if digits == _ALL_DIGITS:
+        return span
+    unit: int = 10 ** (6 - digits)
+    size = (abs(span[2]) + unit // 2) // unit * unit
+    if size > 2**62:
+        raise Undecided("an extreme interval")
+    return span[0], span[1], -size if span[2] < 0 else size
+
+
 def _is_finite(span: Span) -> bool:
     return span not in INFINITE
 
@@ -177,6 +195,7 @@ TABLE: Table = {
     f"justify_hours({INTERVAL})": Builtin(justified_hours),
     f"justify_days({INTERVAL})": Builtin(_justified_days),
     f"justify_interval({INTERVAL})": Builtin(_justified),
+    f"interval({INTERVAL}, integer)": Builtin(_restricted),
     f"isfinite({INTERVAL})": Builtin(_is_finite),
     "make_interval(years integer, months integer, weeks integer, days integer, hours integer, mins integer, "
     "secs double precision)": Builtin(_made),

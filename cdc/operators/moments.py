@@ -52,6 +52,14 @@ def _date_of_timestamp(micros: int) -> int:
     return micros // DAY if is_finite_timestamp(micros) else _TO_DATE[micros]
 
 
+def _to_local(context: Context, utc: int) -> int:
+    return local_of(zone_of(context), utc) if is_finite_timestamp(utc) else utc
+
+
+def _to_utc(context: Context, local: int) -> int:
+    return utc_of(zone_of(context), local) if is_finite_timestamp(local) else local
+
+
 def _plus_days(days: int, count: int) -> int:
     return held_date(days + count) if is_finite_date(days) else days
 
@@ -267,21 +275,11 @@ TABLE: Table = {
     f"age({TIMESTAMP})": _contextual(lambda context, earlier: _age(_today(context), earlier), timed=True),
     f"age({TIMESTAMPTZ})": _contextual(_zoned_age_now, timed=True),
     f"date({TIMESTAMP})": Builtin(_date_of_timestamp),
-    f"date({TIMESTAMPTZ})": _contextual(
-        lambda context, at: _date_of_timestamp(local_of(zone_of(context), at) if is_finite_timestamp(at) else at)
-    ),
+    f"date({TIMESTAMPTZ})": _contextual(lambda context, at: _date_of_timestamp(_to_local(context, at))),
     f"timestamp({DATE})": Builtin(timestamp_of_date),
-    f"timestamp({TIMESTAMPTZ})": _contextual(
-        lambda context, at: local_of(zone_of(context), at) if is_finite_timestamp(at) else at
-    ),
-    f"timestamptz({DATE})": _contextual(
-        lambda context, days: (
-            utc_of(zone_of(context), timestamp_of_date(days)) if is_finite_date(days) else _TO_TIMESTAMP[days]
-        )
-    ),
-    f"timestamptz({TIMESTAMP})": _contextual(
-        lambda context, at: utc_of(zone_of(context), at) if is_finite_timestamp(at) else at
-    ),
+    **{f"{name}({TIMESTAMPTZ})": _contextual(_to_local) for name in ("timestamp", "timezone")},
+    f"timestamptz({DATE})": _contextual(lambda context, days: _to_utc(context, timestamp_of_date(days))),
+    **{f"{name}({TIMESTAMP})": _contextual(_to_utc) for name in ("timestamptz", "timezone")},
     f"timestamp({TIMESTAMP}, integer)": Builtin(_precise),
     f"timestamptz({TIMESTAMPTZ}, integer)": Builtin(_precise),
     **{

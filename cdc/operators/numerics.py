@@ -153,6 +153,26 @@ def _quotient(left: Decimal, right: Decimal) -> Decimal:
     return _scaled(-size if (dividend < 0) != (divisor < 0) else size, scale)
 
 
+def _root(value: Decimal) -> Decimal:
+    """At least 16 significant digits, or the scale of the argument."""
+    if not value.is_finite():
+        if value.is_infinite() and value < 0:
+            raise Failed("cannot take square root of a negative number")
+        return value
+    if value < 0:
+        raise Failed("cannot take square root of a negative number")
+    weight = _group(value)[0]
+    before_point = (weight + 1) * _GROUP // 2 - 1
+    scale = min(max(_SIGNIFICANT - before_point, scale_of(value), 0), _DISPLAY_SCALE)
+    if not value:
+        return rounded(value, scale)
+    # The root of the number with two digits more than are kept, cut off, is never the middle between two results.
+    power = 2 * (scale + 1) - scale_of(value)
+    digits = _whole(value)
+    root = math.isqrt(digits * 10**power if power >= 0 else digits // 10**-power)
+    return _scaled((root + 5) // 10, scale)
+
+
 def _whole(value: Decimal) -> int:
     """All digits of a finite number, without the point."""
     return int(value.scaleb(scale_of(value), context=EXACT))
@@ -283,6 +303,7 @@ TABLE: Table = {
     "numeric_uplus(numeric)": Builtin(lambda value: value),
     "numeric_inc(numeric)": _changed(lambda value: EXACT.add(value, Decimal(1))),
     **{f"{name}(numeric)": Builtin(lambda value: plain(value.copy_abs())) for name in ("abs", "numeric_abs")},
+    **{f"{name}(numeric)": Builtin(_root) for name in ("sqrt", "numeric_sqrt")},
     "sign(numeric)": Builtin(_sign),
     **{
         f"{name}(numeric)": _changed(lambda value: rounded(value, 0, decimal.ROUND_CEILING))

@@ -6,7 +6,7 @@ Pure: no I/O. What is computed with texts is elsewhere. The manual: "Data Types"
 from __future__ import annotations
 
 from cdc.operators.codec import Codec
-from cdc.operators.context import Context
+from cdc.operators.context import Context, Undecided
 from cdc.values.texts import NAME
 
 __all__ = ["CODECS"]
@@ -18,6 +18,8 @@ def _same(context: Context, text: str) -> str:
 
 def _name(context: Context, text: str) -> str:
     """Cut at 63 bytes."""
+    if not context.utf8 and not text.isascii():
+        raise Undecided("a name beyond ASCII in another encoding than UTF8")
     return str(NAME.from_text(text), "utf-8")  # type: ignore[call-overload, no-any-return]  # bytes
 
 

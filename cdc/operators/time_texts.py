@@ -1,14 +1,14 @@
 """Texts of dates and timestamps: what the server prints, and what people write.
 
 Pure: no I/O, no clock. PostgreSQL reads a great many forms, partly by settings of its session. Read here are ISO 8601,
-what the server itself prints, and single words such as `now`; other forms are undecided unless surely wrong.
+what the server itself prints, and infinities; other forms are undecided unless surely wrong.
 The manual: "Data Types", Date/Time Input.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC
+from datetime import UTC, date, datetime, timedelta
 
 from cdc.operators.calendar import (
     DATE_INFINITIES,
@@ -42,16 +42,21 @@ _ISO = re.compile(
     r" *(?:[Zz]|([+-][0-9]{2})(?::?[0-9]{2})?)?"
 )
 _WORD = re.compile(r"[A-Za-z]+")
+_DAY_LENGTH, _EPOCH_DAY = len("2000-01-01"), date(2000, 1, 1).toordinal()
+_NAIVE, _AWARE = datetime(2000, 1, 1), datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _DATES = {text: days for days, text in DATE_INFINITIES.items()}
 _TIMESTAMPS = {text: micros for micros, text in TIMESTAMP_INFINITIES.items()}
-_RELATIVE = {"yesterday": -1, "today": 0, "tomorrow": 1}
+_RELATIVE = frozenset({"now", "yesterday", "today", "tomorrow", "allballs", "zulu", "z"})
+_OFFSETS_END = 16 * HOUR
 _UNIX = days_of(1970, 1, 1)
-_OTHERS = frozenset({"allballs", "zulu", "z"})
 
 
 def read_date(cell: bytes) -> int:
     """The datum of a cell of date. Raises ValueError."""
     text = cell.decode()
+    if len(text) == _DAY_LENGTH:
+        return date.fromisoformat(text).toordinal() - _EPOCH_DAY
     if text in _DATES:
         return _DATES[text]
     local, offset, has_time = _printed(text)
@@ -63,6 +68,15 @@ def read_date(cell: bytes) -> int:
 def read_timestamp(cell: bytes) -> int:
     """The datum of a cell of timestamp, or of timestamptz. Raises ValueError."""
     text = cell.decode()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return _beyond_python(text)
+    return (moment - (_NAIVE if moment.tzinfo is None else _AWARE)) // _MICROSECOND
+
+
+def _beyond_python(text: str) -> int:
+    """A timestamp that Python's type cannot hold. Raises ValueError when it is none."""
     if text in _TIMESTAMPS:
         return _TIMESTAMPS[text]
     local, offset, _ = _printed(text)
@@ -91,7 +105,7 @@ def date_input(context: Context, text: str) -> int:
     if word.lower() in _DATES:
         return _DATES[word.lower()]
     if _WORD.fullmatch(word):
-        return _named(context, word.lower()) // DAY
+        return _named(word.lower()) // DAY
     local = _local(word)
     return held_date(local[0] // DAY)
 
@@ -102,7 +116,7 @@ def timestamp_input(context: Context, text: str) -> int:
     if word.lower() in _TIMESTAMPS:
         return _TIMESTAMPS[word.lower()]
     if _WORD.fullmatch(word):
-        return _named(context, word.lower())
+        return _named(word.lower())
     return held_timestamp(_local(word)[0])
 
 
@@ -111,34 +125,33 @@ def timestamptz_input(context: Context, text: str) -> int:
     word = text.strip(BLANKS)
     if word.lower() in _TIMESTAMPS:
         return _TIMESTAMPS[word.lower()]
-    if word.lower() == "now":
-        return context.moment.microseconds
-    if word.lower() == "epoch":
-        return _UNIX * DAY
     if _WORD.fullmatch(word):
-        return utc_of(zone_of(context), _named(context, word.lower()))
+        return _named(word.lower())
     local, offset = _local(word)
     return utc_of(zone_of(context), local) if offset is None else held_timestamp(local - offset)
 
 
-def _named(context: Context, word: str) -> int:
-    """The local time of a word. Raises Failed when there is no such word."""
+def _named(word: str) -> int:
+    """The time of a word. Raises Failed when there is no such word, Undecided when it depends on the moment."""
     if word == "epoch":
         return _UNIX * DAY
-    if word in _OTHERS:
-        raise Undecided("a date of words")
-    if word != "now" and word not in _RELATIVE:
-        raise Failed("invalid input for a date or time")
-    now = local_of(zone_of(context), context.moment.microseconds)
-    return now if word == "now" else (now // DAY + _RELATIVE[word]) * DAY
+    if word in _RELATIVE:
+        raise Undecided("a word that means a day or a time as of now")
+    raise Failed("invalid input for a date or time")
 
 
 def _local(word: str) -> tuple[int, int | None]:
     """The local time and its offset, in microseconds. Raises Failed for what is surely wrong, else Undecided."""
     try:
-        return _printed(word)[:2]
+        local, offset, _ = _printed(word)
     except ValueError:
-        pass
+        return _written_by_people(word)
+    if abs(offset or 0) >= _OFFSETS_END:
+        raise Failed("time zone displacement out of range")
+    return local, offset
+
+
+def _written_by_people(word: str) -> tuple[int, int | None]:
     try:
         local = read_timestamp(_cell(TIMESTAMP.from_text(word)))
     except ValueError:

@@ -71,6 +71,20 @@ def _truncated_span(name: str, span: Span) -> Span:
     return cut(months, _MONTHS[unit]) * _MONTHS[unit], 0, 0
 
 
+def _bin(span: Span, micros: int, origin: int) -> int:
+    """The start of the bin, one of equal size that begin at the origin."""
+    finite(span)
+    months, days, time = span
+    stride = days * DAY + time
+    if not is_finite_timestamp(micros):
+        return micros
+    if not is_finite_timestamp(origin) or months or stride <= 0:
+        raise Failed("a bin of no certain size")
+    if stride >= 2**62 or origin > micros or micros - origin >= 2**63:
+        raise Undecided("a bin before its origin")  # versions differ
+    return micros - (micros - origin) % stride
+
+
 def _in_session(context: Context, name: str, micros: int) -> int:
     return _truncated(name, micros, zone_of(context))
 
@@ -81,5 +95,6 @@ TABLE: Table = {
     f"date_trunc(text, {TIMESTAMPTZ}, text)": Builtin(
         lambda name, micros, zone: _truncated(name, micros, named_zone(zone))
     ),
+    **{f"date_bin(interval, {kind}, {kind})": Builtin(_bin) for kind in (TIMESTAMP, TIMESTAMPTZ)},
     "date_trunc(text, interval)": Builtin(_truncated_span),
 }

@@ -61,6 +61,7 @@ def _micros(offset: timedelta | None) -> int:
     return 0 if offset is None else offset // _MICROSECOND
 
 
+@lru_cache(maxsize=4000)  # the moment of a change is asked for again and again
 def offset_at(zone: tzinfo, utc: int) -> int:
     """Microseconds by which local time is ahead of UTC at a timestamptz."""
     return _micros(_moment(utc).replace(tzinfo=UTC).astimezone(zone).utcoffset())
@@ -90,6 +91,11 @@ def _held(micros: int) -> int:
 
 def unheld_utc_of(zone: tzinfo, local: int) -> int:
     """As `utc_of`, also where the type ends."""
+    return local - _local_offset(zone, local)
+
+
+@lru_cache(maxsize=4000)
+def _local_offset(zone: tzinfo, local: int) -> int:
+    """Microseconds by which local time is ahead of UTC at a timestamp of the zone."""
     moment = _moment(local)
-    offsets = (_micros(moment.replace(tzinfo=zone, fold=fold).utcoffset()) for fold in (0, 1))
-    return local - min(offsets)
+    return min(_micros(moment.replace(tzinfo=zone, fold=fold).utcoffset()) for fold in (0, 1))

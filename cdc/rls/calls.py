@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from cdc.operators import UNSENT, Collation, Context
+from cdc.operators import UNSENT, Collation, Context, builtin
 from cdc.predicate import NULL, Predicate, constant, equal
 from cdc.rls.compiler import BOOLEAN, Called, Compiler, Condition, Handler, conditional
 from cdc.rls.constructs import NotSupported, construct
@@ -23,6 +23,7 @@ from cdc.tuples import Cell
 
 __all__ = ["CALLS", "call", "call_function", "comparable", "forbidden", "joined", "shared"]
 
+_TEXT = 25
 _INTEGERS, _FLOATS, _CHARACTERS = frozenset({20, 21, 23}), frozenset({700, 701}), frozenset({19, 25, 1043})
 
 
@@ -160,8 +161,11 @@ def comparable(left: int, right: int) -> bool:
 
 
 def _operator(node: Node, compiler: Compiler) -> Expression:
-    called = compiler.operator(node)
     args = [compiler.operand(arg) for arg in node.nodes("args")]
+    function = compiler.scope.rights.functions.get(compiler.scope.rights.operator_functions.get(node.number("opno"), 0))
+    if function is not None and str(function) in _CONCATENATIONS:
+        return _concatenation(function, node, args, compiler)
+    called = compiler.operator(node)
     if len(args) not in (1, 2):
         raise NotSupported(construct(node, compiler.scope))
     words = " ".join((args[0].words, called.words, args[-1].words) if len(args) == 2 else (called.words, args[0].words))
@@ -178,6 +182,28 @@ def _operator(node: Node, compiler: Compiler) -> Expression:
         return expression if condition is None else replace(expression, condition=condition)
     slow, quick = compiler.by_value(expression), fast
     return replace(expression, condition=lambda session: quick(session) or slow(session))
+
+
+_CONCATENATIONS = frozenset({"pg_catalog.textanycat(text, anynonarray)", "pg_catalog.anytextcat(anynonarray, text)"})
+"""`||` of a text and a value of another type, which PostgreSQL writes in SQL: the value is cast to text."""
+
+_AS_PRINTED = frozenset({20, 21, 23, 26, 700, 701, 1082, 1083, 1114, 1184, 1186, 1700, 2950})
+"""Types of which a cast to text is what their output function gives."""
+
+
+def _concatenation(function: Function, node: Node, args: list[Expression], compiler: Compiler) -> Expression:
+    texts = [arg if arg.type_oid == _TEXT else _printed(compiler.valued(arg), node, compiler) for arg in args]
+    found = builtin("textcat(text, text)")
+    if found is None:
+        raise NotSupported(construct(node, compiler.scope))
+    called = Called(found, replace(function, arguments="text, text"), "||")
+    return call(called, node, texts, _TEXT, compiler, f"({args[0].words} || {args[-1].words})")
+
+
+def _printed(arg: Expression, node: Node, compiler: Compiler) -> Expression:
+    if compiler.base(arg.type_oid) not in _AS_PRINTED:
+        raise NotSupported(f"{construct(node, compiler.scope)} with {compiler.type_name(arg.type_oid)}")
+    return _through_text(arg, _TEXT, compiler)
 
 
 def _only(fast: Callable[[Session], Predicate | None], words: str) -> Condition:
@@ -270,7 +296,10 @@ def _by_equality(
 
 def _cast(node: Node, compiler: Compiler) -> Expression:
     """COERCEVIAIO: the text of a value, read as another type."""
-    arg, target = compiler.expression(node.node("arg")), node.number("resulttype")
+    return _through_text(compiler.expression(node.node("arg")), node.number("resulttype"), compiler)
+
+
+def _through_text(arg: Expression, target: int, compiler: Compiler) -> Expression:
     words = f"{arg.words}::{compiler.type_name(target)}"
     sides = compiler.base(arg.type_oid), compiler.base(target)
     output, read = compiler.datums.output(sides[0]), compiler.input(sides[1])

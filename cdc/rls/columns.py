@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from cdc.operators import UNSENT, Context, Failed, Undecided
+from cdc.operators import UNSENT, Undecided
 from cdc.predicate import Predicate, equal
 from cdc.rls.compiler import BOOLEAN, Compiler, Condition, Handler
-from cdc.rls.constants import constant_text
+from cdc.rls.constants import constant_datum
 from cdc.rls.constructs import NotSupported, construct
 from cdc.rls.expression import Expression, Session, Term, Value, known
 from cdc.rls.nodes import Node
@@ -102,25 +102,9 @@ def flag(index: int, wanted: bytes = b"t") -> Condition:
 
 def _constant(node: Node, compiler: Compiler) -> Expression:
     type_oid = node.number("consttype")
-    datum = _datum(node, compiler)
+    datum = constant_datum(node, compiler.scope, compiler.datums)
     term = known(datum)
     return Expression(type_oid, _shown(datum, type_oid, compiler), frozenset(), lambda session: term)
-
-
-def _datum(node: Node, compiler: Compiler) -> object:
-    if node.text("constisnull") == "true":
-        return None
-    text = constant_text(node, compiler.scope)
-    read = compiler.datums.input(compiler.base(node.number("consttype")))
-    if text is None or read is None:
-        raise NotSupported(construct(node, compiler.scope))
-    try:
-        return read(_PLAIN, text)
-    except (Failed, Undecided, ValueError):
-        raise NotSupported(f"{construct(node, compiler.scope)} that cdc cannot read") from None
-
-
-_PLAIN = Context()
 
 
 def _shown(datum: object, type_oid: int, compiler: Compiler) -> str:

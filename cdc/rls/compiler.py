@@ -17,7 +17,6 @@ from typing import TypeAlias
 from cdc.operators import Builtin, Collation, Context, Datums, Failed, Undecided, builtin
 from cdc.predicate import Predicate
 from cdc.rls.constructs import NotSupported, Scope, construct
-from cdc.rls.documents import DOCUMENTS, INPUTS
 from cdc.rls.expression import Expression, Session, Term, tested, testing
 from cdc.rls.nodes import Node
 from cdc.rls.policy import Function
@@ -39,6 +38,7 @@ _QUIET = re.compile(
 
 _KEPT = 1024
 _LONGEST = 200
+_DEEPEST = 8
 _NOBODY = Session(Subject("nobody"))
 _UTC = Context(zone=UTC)
 
@@ -111,6 +111,7 @@ class Compiler:
         self._handlers = handlers
         self._identity = Identity(identity)
         self._numbers: list[int] = [0]
+        self._calls: tuple[int, ...] = ()
 
     @cached_property
     def datums(self) -> Datums:
@@ -119,8 +120,19 @@ class Compiler:
 
     def within(self, case: Expression) -> Compiler:
         """The same compiler where CASETESTEXPR stands for `case`."""
+        return self._alike(case)
+
+    def _alike(self, case: Expression | None) -> Compiler:
         inner = Compiler(self.scope, self._handlers, self.policy, None, case)
-        inner._identity, inner._numbers = self._identity, self._numbers
+        inner._identity, inner._numbers, inner._calls = self._identity, self._numbers, self._calls
+        return inner
+
+    def calling(self, oid: int) -> Compiler:
+        """The same compiler for the body of a function. Raises NotSupported for one that calls itself."""
+        if oid in self._calls or len(self._calls) >= _DEEPEST:
+            raise NotSupported(f"{self.scope.function(oid)}, which calls itself or is nested too deep")
+        inner = self._alike(None)
+        inner._calls = (*self._calls, oid)
         return inner
 
     def operand(self, node: Node) -> Expression:
@@ -193,7 +205,7 @@ class Compiler:
         """The function with this OID. Raises NotSupported when it is not evaluated here."""
         function = self.scope.rights.functions.get(oid)
         signature = "" if function is None else function.signature
-        found = builtin(signature) or DOCUMENTS.get(signature)
+        found = builtin(signature)
         if function is None or found is None:
             raise NotSupported(construct(node, self.scope))
         return Called(found, function, function.name)
@@ -206,7 +218,7 @@ class Compiler:
 
     def input(self, type_oid: int) -> Callable[[Context, str], object] | None:
         """The input function of a type; None when that is not evaluated here."""
-        return self.datums.input(type_oid) or INPUTS.get(type_oid)
+        return self.datums.input(type_oid)
 
     def collation(self, node: Node, called: Called) -> Collation:
         """What can be done under the collation of a call. Raises NotSupported when that is not enough."""

@@ -1,144 +1,131 @@
-"""Constants of a policy: the datum of a CONST node as text.
+"""Constants of a policy: the datum of a CONST node.
 
-Pure: no I/O. A datum is the bytes that the server has in memory, so they are read as a little-endian server lays
-them out: integers by value, uuid as 16 bytes, texts and numerics behind a header of length. The manual's source for
-each layout: src/include/varatt.h, src/backend/utils/adt/numeric.c, date.c and timestamp.c.
+Pure: no I/O. A constant is the bytes that the server has in memory; `layouts` knows those of each type, and arrays and
+enums are made here of what they consist of. The manual's source: src/include/utils/array.h.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from uuid import UUID
 
+from cdc.operators import Context, Datums
+from cdc.operators.arrays import Array
+from cdc.operators.context import Undecided
+from cdc.operators.elements import ElementType
 from cdc.rls.constructs import NotSupported, Scope, construct
+from cdc.rls.layouts import LAYOUTS, Layout, varlena
 from cdc.rls.nodes import Node, TreeError
 
-__all__ = ["constant_text"]
+__all__ = ["constant_datum"]
 
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_LIMITS = {4: (-(2**31), 2**31 - 1), 8: (-(2**63), 2**63 - 1)}
+_MOST_DIMENSIONS = 6
+_ARRAY_HEAD = 16  # with the header of four bytes
+_LABEL = Layout(4, 4, lambda data: int.from_bytes(data, "little"))
 
 
-def constant_text(node: Node, scope: Scope) -> str | None:
-    """The text of a CONST node, as its type's output function would give it or as its input reads the same value.
+def constant_datum(node: Node, scope: Scope, datums: Datums) -> object:
+    """The datum of a CONST node; None is NULL.
 
-    None is NULL. Raises NotSupported for a type or a layout that is not known, TreeError for a malformed node.
+    Raises NotSupported for a type or a layout that is not known, TreeError for a malformed node.
     """
     if node.text("constisnull") == "true":
         return None
-    reader = _READERS.get(node.number("consttype"))
-    datum, length = node.fields.get("constvalue"), node.number("constlen")
-    if not isinstance(datum, bytes) or len(datum) < length:
+    oid, length = node.number("consttype"), node.number("constlen")
+    data = node.fields.get("constvalue")
+    if not isinstance(data, bytes) or len(data) < length:
         raise TreeError("CONST has no datum of its length")
-    if reader is None:
+    if datums.reader(oid) is None:
         raise NotSupported(construct(node, scope))
     try:
-        text = reader(datum[:length] if length > 0 else datum)
-    except (ValueError, LookupError, OverflowError, struct.error):
+        datum = _Reader(scope, datums).datum(oid, data[:length] if length > 0 else data)
+        plain = scope.rights.utf8 or _is_ascii(datum, datums, oid)
+    except (ValueError, LookupError, OverflowError, struct.error, Undecided):
         raise NotSupported(f"{construct(node, scope)} that cdc cannot read") from None
-    if not scope.rights.utf8 and not text.isascii():
+    if not plain:
         raise NotSupported("a constant beyond ASCII in a database whose encoding is not UTF8")
-    return text
+    return datum
 
 
-def _boolean(datum: bytes) -> str:
-    return "true" if datum[0] else "false"
+def _is_ascii(datum: object, datums: Datums, oid: int) -> bool:
+    if isinstance(datum, str):
+        return datum.isascii()
+    output = datums.output(oid)
+    return isinstance(datum, int | float | bytes) or (output is not None and output(Context(), datum).isascii())
 
 
-def _integer(datum: bytes) -> str:
-    return str(int.from_bytes(datum, "little", signed=True))
+class _Reader:
+    """What turns memory into datums; raises LookupError for types that it does not know."""
+
+    def __init__(self, scope: Scope, datums: Datums) -> None:
+        self._types = scope.types
+        self._datums = datums
+
+    def datum(self, oid: int, data: bytes) -> object:
+        base = self._types.base(oid)
+        kind = self._datums.element(base)
+        if kind is not None:
+            return self._array(kind, self._element_oid(base), data)
+        layout = self._layout(base)
+        return self._read(base, layout, data if layout.size > 0 else varlena(data))
+
+    def _element_oid(self, oid: int) -> int:
+        found = self._types.element(oid)
+        assert found is not None
+        return found[0]
+
+    def _layout(self, oid: int) -> Layout:
+        return _LABEL if self._types.labels(oid) else LAYOUTS[oid]
+
+    def _read(self, oid: int, layout: Layout, data: bytes) -> object:
+        value = layout.read(data)
+        if layout is _LABEL:
+            return self._cell(oid, self._types.label(oid, int.from_bytes(data, "little")))
+        return self._cell(oid, str(value)) if layout.as_text else value
+
+    def _cell(self, oid: int, text: str) -> object:
+        read = self._datums.reader(oid)
+        assert read is not None
+        return read(text.encode())
+
+    def _array(self, kind: ElementType, element_oid: int, data: bytes) -> Array:
+        """Dimensions, where the elements are if some are NULL, OID of their type, sizes, bounds, which are not NULL."""
+        head = len(data) - len(varlena(data))
+        if head != 4:
+            raise ValueError("an array with a short header")
+        dimensions, offset, oid = struct.unpack_from("<iiI", data, 4)
+        if oid != element_oid or not 0 <= dimensions <= _MOST_DIMENSIONS:
+            raise ValueError("an array of another type")
+        sizes = struct.unpack_from(f"<{dimensions}i", data, _ARRAY_HEAD)
+        bounds = struct.unpack_from(f"<{dimensions}i", data, _ARRAY_HEAD + 4 * dimensions)
+        count, start = math.prod(sizes) if sizes else 0, _ARRAY_HEAD + 8 * dimensions
+        given = [True] * count
+        if offset:
+            given = [bool(data[start + place // 8] >> place % 8 & 1) for place in range(count)]
+        elements = self._elements(kind.oid, data, offset or -(-start // 8) * 8, given)
+        return Array(kind, tuple(elements), sizes, bounds)
+
+    def _elements(self, oid: int, data: bytes, place: int, given: list[bool]) -> list[object]:
+        layout, elements = self._layout(oid), list[object]()
+        for is_given in given:
+            if not is_given:
+                elements.append(None)
+                continue
+            start, end = _bounds(layout, data, place)
+            raw = data[start:end]
+            elements.append(self._read(oid, layout, raw if layout.size > 0 else varlena(raw)))
+            place = end
+        return elements
 
 
-def _oid(datum: bytes) -> str:
-    return str(int.from_bytes(datum, "little"))
-
-
-def _float(datum: bytes) -> str:
-    (value,) = struct.unpack("<d" if len(datum) == 8 else "<f", datum)
-    if math.isfinite(value):
-        return repr(value)
-    return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
-
-
-def _uuid(datum: bytes) -> str:
-    return str(UUID(bytes=datum))
-
-
-def _name(datum: bytes) -> str:
-    return datum.split(b"\x00", 1)[0].decode()
-
-
-def _text(datum: bytes) -> str:
-    return _varlena(datum).decode()
-
-
-def _varlena(datum: bytes) -> bytes:
-    """The payload behind a header of one or four bytes. Raises ValueError when it is compressed or external."""
-    (header,) = datum[:1]
-    size, start = (header >> 1, 1) if header & 1 else (int.from_bytes(datum[:4], "little") >> 2, 4)
-    if header & 3 == 2 or size != len(datum) or size < start:
-        raise ValueError("not a plain varlena")
-    return datum[start:]
-
-
-def _numeric(datum: bytes) -> str:
-    """NumericShort or NumericLong: sign, scale and weight, then digits to the base 10000."""
-    data = _varlena(datum)
-    (head,) = struct.unpack_from("<H", data)
-    if head & 0xC000 == 0xC000:
-        return {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}[head & 0xF000]
-    if head & 0x8000:
-        start, negative = 2, bool(head & 0x2000)
-        weight = (head & 0x3F) - (0x40 if head & 0x40 else 0)
+def _bounds(layout: Layout, data: bytes, place: int) -> tuple[int, int]:
+    """Where an element begins and ends. A short header is not aligned; what is before an aligned one is 0."""
+    if layout.size > 0 or not data[place]:
+        place = -(-place // layout.alignment) * layout.alignment
+    if layout.size > 0:
+        size = layout.size
     else:
-        start, negative = 4, bool(head & 0x4000)
-        (weight,) = struct.unpack_from("<h", data, 2)
-    digits = struct.unpack(f"<{(len(data) - start) // 2}H", data[start:])
-    number = int("".join(f"{digit:04d}" for digit in digits) or "0")
-    return str(Decimal((int(negative), tuple(map(int, str(number))), 4 * (weight + 1 - len(digits)))))
-
-
-def _date(datum: bytes) -> str:
-    days = int.from_bytes(datum, "little", signed=True)
-    return _infinite(datum) or (_EPOCH + timedelta(days=days)).date().isoformat()
-
-
-def _timestamp(datum: bytes) -> str:
-    return _infinite(datum) or _moment(datum).replace(tzinfo=None).isoformat(" ")
-
-
-def _timestamptz(datum: bytes) -> str:
-    return _infinite(datum) or _moment(datum).isoformat(" ")
-
-
-def _moment(datum: bytes) -> datetime:
-    return _EPOCH + timedelta(microseconds=int.from_bytes(datum, "little", signed=True))
-
-
-def _infinite(datum: bytes) -> str | None:
-    low, high = _LIMITS[len(datum)]
-    return {low: "-infinity", high: "infinity"}.get(int.from_bytes(datum, "little", signed=True))
-
-
-_READERS: dict[int, Callable[[bytes], str]] = {
-    16: _boolean,
-    19: _name,
-    20: _integer,
-    21: _integer,
-    23: _integer,
-    25: _text,
-    26: _oid,
-    700: _float,
-    701: _float,
-    1042: _text,
-    1043: _text,
-    1082: _date,
-    1114: _timestamp,
-    1184: _timestamptz,
-    1700: _numeric,
-    2950: _uuid,
-}
+        size = data[place] >> 1 if data[place] & 1 else int.from_bytes(data[place : place + 4], "little") >> 2
+    if not size or place + size > len(data):
+        raise ValueError("an array ends within an element")
+    return place, place + size

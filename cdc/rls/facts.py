@@ -138,5 +138,6 @@ def _function(said: Mapping[str, Any]) -> GivenFunction:
         "kind": said["kind"],
         "volatility": said["volatility"],
         "tree": said["tree"],
+        "asked": said.get("asked", False),
     }
     return GivenFunction(tuple(fields.items()), said["owner"], frozenset(said["execute"] or ()))

@@ -206,7 +206,8 @@ def _array(node: Node, compiler: Compiler) -> Expression:
     """ARRAY[…]: of elements, or of arrays."""
     args, nested = compiler.expressions(node.nodes("elements")), node.text("multidims") == "true"
     words = _words(args)
-    type_oid, kind = node.number("array_typeid"), compiler.datums.element(node.number("element_typeid"))
+    type_oid = node.number("array_typeid")
+    kind = compiler.datums.element(type_oid)
     if kind is None:
         raise NotSupported(f"ARRAY of {compiler.type_name(node.number('element_typeid'))}")
     make = partial(array_of_arrays if nested else array_of, kind)
@@ -238,8 +239,41 @@ def _made(values: list[Value], make: Callable[[list[object]], object]) -> Value:
     return value
 
 
+def _array_cast(node: Node, compiler: Compiler) -> Expression:
+    """A cast of each element; the CASETESTEXPR in its expression is the element."""
+    arg, type_oid = compiler.expression(node.node("arg")), node.number("resulttype")
+    source, target = (compiler.datums.element(compiler.base(oid)) for oid in (arg.type_oid, type_oid))
+    if source is None or target is None:
+        raise NotSupported(f"{construct(node, compiler.scope)} from {compiler.type_name(arg.type_oid)}")
+    element = Expression(source.oid, "an element", _ONE, lambda session: _ELEMENT)
+    cast = compiler.within(element).expression(node.node("elemexpr"))
+    words, session = f"{arg.words}::{compiler.type_name(type_oid)}", arg.session or cast.session
+    exact = compiler.exact(type_oid) if session else None
+
+    def bind(session: Session) -> Term:
+        array, each = arg.bind(session.operand), cast.bind(session.operand)
+        change = each.value
+
+        def value(cells: Sequence[Cell]) -> object:
+            datum = array.value(cells)
+            if not isinstance(datum, Array):
+                return datum
+            return datum.mapped(target, lambda item: change((item,)))  # type: ignore[arg-type]  # no cell, but a datum
+
+        quiet = array.quiet and each.quiet
+        term = Term(value, array.columns, array.timed or each.timed, quiet=quiet, key=joined([array, each]))
+        return folded(session, words, term, exact)
+
+    return Expression(type_oid, words, arg.columns, shared(bind, session), session, arg.timed or cast.timed)
+
+
+_ONE = frozenset({0})
+_ELEMENT = Term(lambda cells: cells[0], _ONE, quiet=True)
+"""The element of an array, which stands as the only cell of a row."""
+
 MEMBERSHIP: dict[str, Handler] = {
     "ARRAY": _array,
+    "ARRAYCOERCEEXPR": _array_cast,
     "ARRAYEXPR": _array,
     "SCALARARRAYOPEXPR": _any,
 }

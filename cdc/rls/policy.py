@@ -7,9 +7,12 @@ The manual: "Row Security Policies", "Privileges", and "System Catalogs", pg_pol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+_TYPE_OIDS = re.compile(r":(?:\w*type|array_typeid|element_typeid|typeId) ([0-9]{1,10})\b")
 
 __all__ = ["ColumnRights", "Function", "Policy", "TableRights", "Unsupported"]
 
@@ -72,8 +75,13 @@ class Function:
     kind: str
     volatility: str
     executable: bool
+    asked: bool = False
+    """Whether the user lets the server run it, once for each subject."""
     tree: str | None = None
-    """prosqlbody as a node tree: the parsed body of BEGIN ATOMIC or RETURN; None for a body that is a string."""
+    """The parsed body as a node tree: prosqlbody, or that of a copy; empty when its names may mean several things.
+
+    None when there is none.
+    """
 
     @property
     def signature(self) -> str:
@@ -156,6 +164,13 @@ class TableRights:
     def exempt(self) -> bool:
         """Whether row-level security does not apply: off, superuser, BYPASSRLS, or the owner without FORCE."""
         return not self.row_security or self.superuser or self.bypass_rls or (self.owns and not self.forced)
+
+    @property
+    def type_oids(self) -> frozenset[int]:
+        """OIDs of the types in the policies and in the functions that they call; who judges has to know these types."""
+        trees = [policy.node_text for policy in self.policies] + [function.tree for function in self.functions.values()]
+        found = (int(oid) for tree in trees if tree is not None for oid in _TYPE_OIDS.findall(tree))
+        return frozenset(found).union(function.result for function in self.functions.values())
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"

@@ -26,6 +26,7 @@ class TypeInfo:
         subtype: OID of the type of a range's or multirange's bounds, else 0.
         sends_text: whether the binary form of a base type is its text, as that of citext is.
         labels: an enum's labels in their order (enumsortorder).
+        label_oids: their OIDs, which is what a constant of the enum is.
     """
 
     oid: int
@@ -39,6 +40,7 @@ class TypeInfo:
     subtype: int = 0
     sends_text: bool = False
     labels: tuple[str, ...] = ()
+    label_oids: tuple[int, ...] = ()
 
     @property
     def is_domain(self) -> bool:

@@ -117,6 +117,18 @@ class Types:
         info = self._added.get(oid)
         return () if info is None or oid in SCALARS or oid in ARRAYS else info.labels
 
+    def label(self, oid: int, label_oid: int) -> str:
+        """The label of an enum that has an OID of its own. Raises LookupError when it is not known."""
+        info = self._added[oid]
+        return info.labels[dict(zip(info.label_oids, range(len(info.labels)), strict=True))[label_oid]]
+
+    def element(self, oid: int) -> tuple[int, str] | None:
+        """OID of the type of an array's elements, and what stands between two of them; None for no array."""
+        if oid in ARRAYS:
+            return ARRAYS[oid], SCALARS[ARRAYS[oid]].delimiter.decode()
+        info = self._added.get(oid)
+        return None if info is None or oid in SCALARS or not info.element else (info.element, info.delimiter)
+
     def base(self, oid: int) -> int:
         """The type that a domain rests on; any other type is its own."""
         seen: set[int] = set()

@@ -117,6 +117,47 @@ def test_why_a_subject_sees_nothing(database: str, db: psycopg.Connection) -> No
     assert "nothing is visible: role anon has no SELECT right" in str(anon)
 
 
+def test_a_policy_that_raises_for_a_row(database: str, db: psycopg.Connection) -> None:
+    db.execute("CREATE POLICY ratio ON wells FOR SELECT TO authenticated USING (100 / (id - 2) > 0)")
+    found = cdc.explain(database, "wells", USER, key=2)
+    ratio = policy(found, "ratio")
+    assert (found.visible, ratio.outcome, ratio.reason) == (
+        False,
+        "error",
+        'policy "ratio": ((100 / (id - 2)) > 0): division by zero',
+    )
+    assert found.because == "policy ratio raises an error"
+    assert found.server is not None and "it raises DivisionByZero" in str(found.server.reason)
+    assert found.server.agrees is True
+    assert "this row: error: policy" in str(found)
+
+
+def test_what_depends_on_the_time_is_judged_now(database: str, db: psycopg.Connection) -> None:
+    db.execute("ALTER TABLE wells ADD until timestamptz; UPDATE wells SET until = now() + interval '1 h' * (id - 2.5)")
+    db.execute(
+        "CREATE POLICY open ON wells FOR SELECT TO authenticated USING (until > now()); DROP POLICY shown ON wells"
+    )
+    db.execute("GRANT SELECT ON wells TO authenticated; DROP POLICY mine ON wells")
+    for key in (1, 2, 3, 4):
+        found = cdc.explain(database, "wells", USER, key=key)
+        assert found.visible is (key > 2) and found.server is not None and found.server.agrees is True
+
+
+def test_the_index_of_several_values_and_of_elements(database: str, db: psycopg.Connection) -> None:
+    db.execute(
+        "CREATE POLICY several ON wells FOR SELECT TO authenticated USING (id IN (1, 2, 3) OR owner = auth.uid())"
+    )
+    db.execute("CREATE POLICY tagged ON wells FOR SELECT TO authenticated USING ('a' = ANY (tags))")
+    db.execute("CREATE POLICY each ON wells FOR SELECT TO authenticated USING (id > 7)")
+    db.execute("CREATE POLICY never ON wells FOR SELECT TO authenticated USING (auth.uid() IS NULL)")
+    found = cdc.explain(database, "wells", USER)
+    indexes = {each.name: each.index for each in found.policies}
+    assert indexes["several"] == "found by id (3 values) or owner"
+    assert indexes["tagged"] == "found by an element of tags"
+    assert indexes["each"] == "every row is judged"
+    assert indexes["never"] == "true for no row"
+
+
 def test_roles_that_policies_do_not_bind(database: str, db: psycopg.Connection) -> None:
     found = cdc.explain(database, "wells", cdc.Subject("service_role"))
     assert found.denied is not None, "grants come first"

@@ -108,6 +108,7 @@ REFUSED_BY_CHOICE = "|".join(
     [
         "which a filter cannot compare",
         "is of type bytea",
+        "which only the server can read",
         "for which a filter has no",
         "has no offset",
         "years 0001 to 9999",

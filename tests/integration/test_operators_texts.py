@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from cdc.operators import Collation, Context, array_functions, binaries, likes, strings, texts
+from cdc.operators import Collation, Context, array_functions, binaries, likes, text_functions, texts
 from tests.grids import Grid
 
 LONG = "ab%_\\é" * 1500
@@ -174,7 +174,7 @@ ANY = ('concat(VARIADIC "any")', 'concat_ws(text, VARIADIC "any")')
 
 
 def test_functions_of_texts_are_the_servers(connection: psycopg.Connection) -> None:
-    table = {signature: found for signature, found in strings.TABLE.items() if signature not in ANY}
+    table = {signature: found for signature, found in text_functions.TABLE.items() if signature not in ANY}
     shares = {"repeat(text, integer)": 0.4, "right(text, integer)": 0.9, "lower(text)": 1, "upper(text)": 1}
     Grid(connection, PART_POOLS, limit=1000, shares=shares).check(table)
 
@@ -192,7 +192,7 @@ def test_functions_of_bytes_are_the_servers(connection: psycopg.Connection) -> N
 def test_concat_of_texts_is_the_servers(connection: psycopg.Connection) -> None:
     values = [None, "", "a", "é", True, False]
     for signature in ANY:
-        call = strings.TABLE[signature].call
+        call = text_functions.TABLE[signature].call
         for first in [None, "", ", "]:
             for second in values:
                 for third in values:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
+from cdc.connection import connect
 from cdc.errors import SubscriptionError
 from cdc.predicate import FALSE
 from cdc.rights import load_rights
@@ -144,3 +146,18 @@ def test_a_renamed_or_retyped_column_is_not_mistaken(table: Table) -> None:
     decision = table.decide(Subject("authenticated"))
     assert "not what they were when these rows were written" in str(decision.denied)
     assert decision.predicate.test([b"alpha"] * 30) == FALSE
+
+
+def test_the_time_zone_of_a_role_is_known_over_a_connection_of_our_own(database: str, db: psycopg.Connection) -> None:
+    """It sets its own TimeZone, and that is not what a session of the role would have."""
+    oid = db.execute("SELECT 'wells'::regclass::oid::int").fetchone()
+    assert oid is not None
+    with connect(database) as connection:
+        expected = db.execute("SELECT setting FROM pg_settings WHERE name = 'TimeZone'").fetchone()
+        assert (load_rights(connection, oid[0], "anon").zone,) == expected
+        db.execute("ALTER ROLE anon SET TimeZone = 'Europe/Oslo'")
+        try:
+            assert load_rights(connection, oid[0], "anon").zone == "Europe/Oslo"
+        finally:
+            db.execute("ALTER ROLE anon RESET TimeZone")
+        assert connection.execute("SHOW TimeZone").fetchone() == ("UTC",)

@@ -8,7 +8,6 @@ import pytest
 
 from cdc.operators.tables import TABLE
 from cdc.rls.branches import _LESS
-from cdc.rls.documents import DOCUMENTS
 from cdc.rls.nodes import Node, read
 from cdc.rls.session import _SPECIAL, EXPR_SUBLINK
 from cdc.rls.tags import HANDLERS
@@ -116,6 +115,6 @@ def test_the_signatures_exist(table: Table) -> None:
         "SELECT proname || '(' || pg_get_function_identity_arguments(oid) || ')' FROM pg_proc "
         "WHERE pronamespace = 'pg_catalog'::regnamespace"
     ).fetchall()
-    assert {*_LESS.values(), *_SPECIAL, *DOCUMENTS} <= {signature for (signature,) in rows}
+    assert {*_LESS.values(), *_SPECIAL} <= {signature for (signature,) in rows}
     known = {signature for (signature,) in rows}
     assert {*TABLE} & known

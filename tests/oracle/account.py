@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 __all__ = ["AGREE", "DEFECT", "FLOOR", "LEAK", "REASONED", "Account", "Failure"]
 
 AGREE, LEAK, REASONED, DEFECT = "agree", "leak", "over-denial with a reason", "over-denial without a reason"
-FLOOR = 0.0
+FLOOR = 0.85
 """The share of policies that has to be supported, or the oracle asks about nothing."""
 
 
@@ -99,6 +99,6 @@ class Account:
             lines.append("\n  not supported:")
             lines += [f"    {count:>6,} {name}" for name, count in self.refused.most_common(80)]
             lines.append("\n  hidden with a reason, though PostgreSQL shows the row:")
-            lines += [f"    {count:>6,} {name}" for name, count in self.details.most_common(60)]
+            lines += [f"    {count:>6,} {name}" for name, count in self.details.most_common(200)]
         assert total
         return "\n".join(lines)

@@ -22,7 +22,13 @@ _STREAMS = 5
 
 
 def play(
-    ground: Ground, verdicts: int, seed: str, seconds: float = 1e9, patience: int = 10, brief: bool = False
+    ground: Ground,
+    verdicts: int,
+    seed: str,
+    seconds: float = 1e9,
+    patience: int = 10,
+    brief: bool = False,
+    level: str = "both",
 ) -> Account:
     """Rounds on a server until there are so many verdicts, or as many failures as one has `patience` for.
 
@@ -33,7 +39,7 @@ def play(
     patience = 1 if brief else patience
     while account.total < verdicts and time.monotonic() - begun < seconds and len(account.failures) < patience:
         with suppress(Enough):
-            _play(ground, f"{seed}/{number}", number, account, brief)
+            _play(ground, f"{seed}/{number}", number, account, brief, level)
         number += 1
         if time.monotonic() - told > _TICK:
             told = time.monotonic()
@@ -44,10 +50,12 @@ def play(
     return account
 
 
-def _play(ground: Ground, seed: str, number: int, account: Account, brief: bool = False) -> None:
+def _play(ground: Ground, seed: str, number: int, account: Account, brief: bool = False, level: str = "both") -> None:
     """One scene, by itself or through a consumer."""
     place = ground.places[number % len(ground.places)]
-    (play_stream if number % _STREAMS == _STREAMS - 1 else play_round)(place, seed, number, account, brief)
+    streamed = number % _STREAMS == _STREAMS - 1
+    if level in ("both", "streams" if streamed else "rows"):
+        (play_stream if streamed else play_round)(place, seed, number, account, brief)
 
 
 def main() -> int:
@@ -60,6 +68,7 @@ def main() -> int:
     parser.add_argument("--scene", type=int, default=None, help="this scene of the seed only")
     parser.add_argument("--version", action="append", help="a major version of PostgreSQL; may be given again")
     parser.add_argument("--failures", type=int, default=10, help="stop after so many (10)")
+    parser.add_argument("--level", choices=["both", "rows", "streams"], default="both", help="which oracle (both)")
     parser.add_argument("--first", action="store_true", help="end at the first failure, which is not made smaller")
     parser.add_argument("--constructs", action="store_true", help="print a table of constructs")
     arguments = parser.parse_args()
@@ -92,6 +101,7 @@ def _all(versions: list[str | None], arguments: argparse.Namespace, seed: str) -
                     seed,
                     patience=arguments.failures,
                     brief=arguments.first,
+                    level=arguments.level,
                 )
             release = ground.places[0].version // 10000
         if arguments.first and account.failures:

@@ -22,6 +22,8 @@ _COMPARISONS = {
 _PATTERNS = {"like": "LIKE", "ilike": "ILIKE"}
 _REGEXES = {"match": "~", "imatch": "~*"}
 _TEXTS = {"text", "bpchar", "name"}
+_USUAL = {"uuid", "bool", "int", "oid", "numeric", "float", "date", "timestamp", "timestamptz", "time", "mood", *_TEXTS}
+"""What filters are for; on other columns most of them are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,11 @@ class Filter:
 
 def draw_filter(draw: Random, columns: list[Column]) -> Filter:
     """One to three conditions; all of them are to hold."""
-    chosen = [_condition(draw, draw.choice(columns)) for _ in range(draw.choice((1, 1, 1, 2, 2, 3)))]
+    usual = [column for column in columns if column.kind.family in _USUAL] or columns
+    chosen = [
+        _condition(draw, draw.choice(columns if draw.random() < 0.1 else usual))
+        for _ in range(draw.choice((1, 1, 1, 2, 2, 3)))
+    ]
     sql = " AND ".join(f"({condition.sql})" for condition in chosen)
     return Filter(
         ",".join(condition.text for condition in chosen), sql, frozenset().union(*(each.columns for each in chosen))
@@ -64,6 +70,8 @@ def _condition(draw: Random, column: Column) -> Filter:
 
 def _operation(draw: Random, word: str, column: Column) -> tuple[str, str]:
     name, texts = column.name, [text for text in column.kind.texts if len(text) < 100]
+    if column.kind.family == "timestamptz":
+        texts = [text + "+00" * (text[-1:].isdigit() and text[-3:-2] not in "+-") for text in texts if "BC" not in text]
     if word in _COMPARISONS:
         value = draw.choice(texts)
         return _quoted(draw, value), f"{name} {_COMPARISONS[word]} {literal(value, '')}"

@@ -10,7 +10,9 @@ from tests.oracle.kinds import BY_FAMILY, Kind
 from tests.oracle.templates import (
     ANY_FAMILY,
     BY_COLUMN,
+    CONNECTIVES,
     FIELDS,
+    LOGIC,
     MARKS,
     OF_SESSION,
     ORDERED,
@@ -72,7 +74,9 @@ class Grammar:
         """A boolean expression."""
         draw = self._draw
         chance = draw.random()
-        if depth > 0 and chance < 0.32:
+        if depth > 1 and chance < 0.12:
+            return self.logic(depth)
+        if depth > 0 and chance < 0.34:
             return self._connected(depth)
         if chance < 0.44:
             return self._filled(self._pick(SESSION_CONDITIONS), depth, "")
@@ -81,6 +85,22 @@ class Grammar:
         generic = ANY_FAMILY if family in ORDERED else []
         templates = own if own and (not generic or draw.random() < 0.5) else generic
         return self._filled(self._pick(templates), depth, family)
+
+    def logic(self, depth: int) -> Expression:
+        """AND, OR, NOT and tests of truth around conditions that are NULL, or raise, for some rows."""
+        draw = self._draw
+        if depth <= 0 or draw.random() < 0.15:
+            family = draw.choice([family for family in self._families if family in ORDERED] or ["int"])
+            template = self._pick([each for each in LOGIC if each[2].startswith("{F") or self._has(each[2])])
+            return self._filled(template, 0, family)
+        word, parts = draw.choice(CONNECTIVES), tuple(self.logic(depth - 1) for _ in range(2))
+        sql = word.replace("{0}", f"({parts[0].sql})").replace("{1}", f"({parts[1].sql})")
+        used = parts if "{1}" in word else parts[:1]
+        names = frozenset({"logic"}).union(*(part.constructs for part in used))
+        return Expression(sql, names, used)
+
+    def _has(self, template: str) -> bool:
+        return any(f"{{{family}:col}}" in template for family in self._families)
 
     def _connected(self, depth: int) -> Expression:
         word = self._draw.choice(("AND", "OR", "OR", "NOT"))

@@ -5,7 +5,6 @@ Reads the catalog over an ordinary connection, as the consumer does, and nothing
 
 from __future__ import annotations
 
-import inspect
 import re
 import traceback
 from collections.abc import Sequence
@@ -14,18 +13,17 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from cdc.errors import SubscriptionError
 from cdc.operators import Moment
 from cdc.predicate import ERROR, TRUE, Verdict, verdict
-from cdc.rights import load_rights
+from cdc.rights import read_facts, read_roles
 from cdc.rls import Decision, Subject, TableRights, decide, review
+from cdc.rls.grants import rights_of
 from cdc.tuples import Cell
 from tests.oracle.ground import Place
 
 __all__ = ["Crash", "Judged", "Opinion", "judge", "reason_of", "unsupported"]
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_TAKES_MOMENT = "moment" in inspect.signature(decide).parameters
 
 
 class Crash(Exception):
@@ -93,23 +91,19 @@ class Judged:
 
 def judge(place: Place, subjects: Sequence[Subject]) -> list[Judged | str]:
     """A decision for each subject; in its place, what the catalog has against that."""
-    known: dict[str, TableRights | str] = {}
+    names = {subject.role for subject in subjects}
+    roles, facts = read_roles(place.connection, names), read_facts(place.connection, [place.relation.oid])
+    known = {name: rights_of(facts[place.relation.oid], roles, name) for name in names}
     moment = Moment()
     moment.microseconds = _now(place.connection)
     found: list[Judged | str] = []
     for subject in subjects:
-        if subject.role not in known:
-            try:
-                known[subject.role] = load_rights(place.connection, place.relation.oid, subject.role)
-            except SubscriptionError as error:
-                known[subject.role] = str(error)
         rights = known[subject.role]
-        if isinstance(rights, str):
-            found.append(rights)
+        if rights is None:
+            found.append(f"role {subject.role} does not exist")
             continue
-        extra = {"moment": moment} if _TAKES_MOMENT else {}
         try:
-            decision = decide(rights, place.relation, place.types, subject, **extra)
+            decision = decide(rights, place.relation, place.types, subject, moment)
         except Exception as error:
             raise Crash(f"decide raises {_told(error)}") from error
         found.append(Judged(subject, rights, decision, moment))

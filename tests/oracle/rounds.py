@@ -11,6 +11,7 @@ from cdc.errors import SubscriptionError
 from cdc.predicate import TRUE
 from cdc.tuples import UNCHANGED
 from tests.oracle.account import AGREE, DEFECT, LEAK, REASONED, Account, Failure
+from tests.oracle.filter_round import play_filters
 from tests.oracle.ground import Place
 from tests.oracle.judging import Crash, Judged, Opinion, judge, reason_of, unsupported
 from tests.oracle.scene import Policy, Scene, draw_policies, draw_scene
@@ -45,6 +46,9 @@ class Round:
         """Make the scene, and judge some sets of policies on it."""
         scene = self._scene(number)
         self.place.play(scene)
+        play_filters(self.place, self.seed, self.account)
+        if self.brief and self.account.failures:
+            raise Enough
         for _ in range(_SETS):
             drawn = draw_policies(self.draw, scene.columns)
             accepted = self.place.policies(drawn)

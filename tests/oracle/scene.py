@@ -168,7 +168,7 @@ def draw_scene(
 
 def draw_row(draw: Random, columns: list[Column]) -> tuple[str | None, ...]:
     """The cells of a random row."""
-    return tuple(None if draw.random() < 0.13 else draw.choice(column.kind.texts) for column in columns)
+    return tuple(None if draw.random() < 0.17 else draw.choice(column.kind.texts) for column in columns)
 
 
 def _memberships(draw: Random, version: int) -> list[str]:

@@ -6,7 +6,18 @@ value of the session, `{bool}` for a condition. What stands for a column is a co
 
 from __future__ import annotations
 
-__all__ = ["ANY_FAMILY", "BY_COLUMN", "OF_SESSION", "ORDERED", "SESSION_CONDITIONS", "UNEQUAL", "VALUES", "Template"]
+__all__ = [
+    "ANY_FAMILY",
+    "BY_COLUMN",
+    "CONNECTIVES",
+    "LOGIC",
+    "OF_SESSION",
+    "ORDERED",
+    "SESSION_CONDITIONS",
+    "UNEQUAL",
+    "VALUES",
+    "Template",
+]
 
 Template = tuple[int, str, str]
 """How often it is drawn, what it is called, and its text."""
@@ -298,6 +309,8 @@ BY_COLUMN: dict[str, list[Template]] = {
         (1, "date_trunc", "date_trunc('day', {timestamptz:col}) = {timestamptz}"),
         (1, "date_trunc", "date_trunc('hour', {timestamptz:col}, 'UTC') = {timestamptz}"),
         (1, "extract", "extract(year FROM {timestamptz:col}) < 2025"),
+        (3, "extract", "extract(hour FROM {timestamptz:col}) < 12"),
+        (2, "cast", "{timestamptz:col}::time < '12:00'"),
         (1, "AT TIME ZONE", "({timestamptz:col} AT TIME ZONE 'Europe/Berlin')::date = {date}"),
         (2, "date arithmetic", "{timestamptz:col} + {interval:lit} > {timestamptz}"),
         (1, "date arithmetic", "{timestamptz:col} - {timestamptz} > {interval}"),
@@ -516,6 +529,43 @@ SESSION_CONDITIONS: list[Template] = [
     (1, "cast", "(auth.jwt() -> 'admin')::boolean"),
 ]
 """Conditions on the session alone."""
+
+LOGIC: list[Template] = [
+    (4, "=", "{F:col} = {F:lit}"),
+    (3, "=", "{F:col} = {F:col}"),
+    (3, "<>", "{F:col} <> {F:lit}"),
+    (2, "IS NULL", "{F:col} IS NULL"),
+    (3, "IS DISTINCT FROM", "{F:col} IS DISTINCT FROM {F:col}"),
+    (2, "IS DISTINCT FROM", "{F:col} IS DISTINCT FROM {F:ses}"),
+    (2, "NULLIF", "NULLIF({F:col}, {F:col}) IS NULL"),
+    (3, "IN", "{F:col} IN ({F:lit}, {F:null}, {F:lit})"),
+    (3, "NOT IN", "{F:col} NOT IN ({F:lit}, {F:null})"),
+    (2, "<> ALL", "{F:col} <> ALL (ARRAY[{F:lit}, {F:null}])"),
+    (4, "a boolean column", "{bool:col}"),
+    (5, "/", "7 / {int:col} > {small}"),
+    (3, "cast", "{text:col}::int > {small}"),
+    (1, "constant", "{F:null} = {F:lit}"),
+    (1, "CASE", "CASE WHEN {F:col} = {F:lit} THEN {F:col} IS NULL END"),
+]
+"""Conditions that are often NULL, and sometimes an error."""
+
+CONNECTIVES = (
+    "{0} AND {1}",
+    "{0} AND {1}",
+    "{0} OR {1}",
+    "{0} OR {1}",
+    "NOT ({0} AND {1})",
+    "NOT ({0} OR {1})",
+    "NOT {0}",
+    "({0} AND {1}) IS FALSE",
+    "({0} AND {1}) IS NOT TRUE",
+    "({0} OR {1}) IS NOT FALSE",
+    "({0} OR {1}) IS UNKNOWN",
+    "{0} IS NOT UNKNOWN",
+    "CASE WHEN {0} THEN {1} ELSE true END",
+    "COALESCE({0}, {1})",
+)
+"""What conditions are joined by."""
 
 VALUES: dict[str, list[Template]] = {
     "text": [

@@ -93,6 +93,8 @@ POSTGRES = {
     "published",
     "catalog",
     "rights",
+    "parsed_bodies",
+    "session_functions",
     "explaining",
     "sample",
     "shadow",
@@ -108,6 +110,8 @@ POSTGRES = {
 }
 LOOPS = {
     "admission",
+    "facts",
+    "namesakes",
     "judge",
     "sight",
     "boundary",

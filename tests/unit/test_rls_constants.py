@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from datetime import UTC
 
 import pytest
 
+from cdc.operators import Context, Datums
 from cdc.rls import decide
-from cdc.rls.constants import constant_text
+from cdc.rls.constants import constant_datum
 from cdc.rls.constructs import NotSupported, Scope
 from cdc.rls.nodes import TreeError, read
 from cdc.values import Types
@@ -22,7 +24,7 @@ def numeric(*digits: int, weight: int = 0, negative: bool = False, scale: int = 
 @pytest.mark.parametrize(
     ("oid", "length", "data", "expected"),
     [
-        (16, 1, bytes([1, 0, 0, 0, 0, 0, 0, 0]), "true"),
+        (16, 1, bytes([1, 0, 0, 0, 0, 0, 0, 0]), "t"),
         (21, 2, struct.pack("<q", -5), "-5"),
         (23, 4, struct.pack("<q", -(2**31)), "-2147483648"),
         (20, 8, struct.pack("<q", 2**62), str(2**62)),
@@ -40,20 +42,23 @@ def numeric(*digits: int, weight: int = 0, negative: bool = False, scale: int = 
         (1082, 4, struct.pack("<i", 2**31 - 1) + b"\0" * 4, "infinity"),
         (1082, 4, struct.pack("<i", -(2**31)) + b"\0" * 4, "-infinity"),
         (1114, 8, struct.pack("<q", 86_400_000_001), "2000-01-02 00:00:00.000001"),
-        (1184, 8, struct.pack("<q", 0), "2000-01-01 00:00:00+00:00"),
+        (1184, 8, struct.pack("<q", 0), "2000-01-01 00:00:00+00"),
         (1184, 8, struct.pack("<q", 2**63 - 1), "infinity"),
-        (1700, -1, numeric(12, 5000, scale=2), "12.5000"),
-        (1700, -1, numeric(1234, weight=2, negative=True), "-1.234E+11"),
-        (1700, -1, numeric(1, weight=-2, scale=8), "1E-8"),
-        (1700, -1, numeric(), "0E+4"),
-        (1700, -1, varlena(struct.pack("<HhH", 0x4000 | 2, 100, 7)), "-7E+400"),
+        (1700, -1, numeric(12, 5000, scale=2), "12.50"),
+        (1700, -1, numeric(1234, weight=2, negative=True), "-123400000000"),
+        (1700, -1, numeric(1, weight=-2, scale=8), "0.00000001"),
+        (1700, -1, numeric(), "0"),
+        (1700, -1, varlena(struct.pack("<HhH", 0x4000 | 2, 100, 7)), "-7" + 400 * "0" + ".00"),
         (1700, -1, varlena(struct.pack("<H", 0xC000)), "NaN"),
         (1700, -1, varlena(struct.pack("<H", 0xF000)), "-Infinity"),
     ],
 )
 def test_constants(oid: int, length: int, data: bytes, expected: str) -> None:
     scope = Scope(rights(), relation(), Types())
-    assert constant_text(read(const(oid, data, length)), scope) == expected
+    datums = Datums(scope.types)
+    output = datums.output(oid)
+    assert output is not None
+    assert output(Context(zone=UTC), constant_datum(read(const(oid, data, length)), scope, datums)) == expected
 
 
 @pytest.mark.parametrize(
@@ -67,21 +72,25 @@ def test_constants(oid: int, length: int, data: bytes, expected: str) -> None:
         (1700, -1, varlena(b"")),
         (1700, -1, varlena(b"\x00\xe0")),
         (1700, -1, varlena(b"\x00\x80\x01")),
-        (1082, 4, struct.pack("<q", 2**31 - 2)),
-        (1184, 8, struct.pack("<q", 2**62)),
-        (114, -1, varlena(b"{}")),
+        (1700, -1, numeric(1, 5000, scale=0)),
+        (3802, -1, varlena(struct.pack("<II", 0x40000001, 100) + b"x")),
+        (1007, -1, varlena(struct.pack("<iiIii", 1, 0, 25, 1, 1) + b"\0" * 4)),
+        (1007, -1, varlena(struct.pack("<iiIii", 1, 0, 23, 9, 1) + b"\0" * 4)),
+        (600, 16, struct.pack("<dd", 1, 2)),
         (1009, -1, varlena(b"x")),
     ],
 )
 def test_constants_that_cannot_be_read(oid: int, length: int, data: bytes) -> None:
     scope = Scope(rights(), relation(), Types())
     with pytest.raises(NotSupported):
-        constant_text(read(const(oid, data, length)), scope)
+        constant_datum(read(const(oid, data, length)), scope, Datums(scope.types))
 
 
 def test_a_constant_shorter_than_its_type() -> None:
     with pytest.raises(TreeError):
-        constant_text(read(const(INT, b"\x01", 4).replace("4 [", "1 [")), Scope(rights(), relation(), Types()))
+        constant_datum(
+            read(const(INT, b"\x01", 4).replace("4 [", "1 [")), Scope(rights(), relation(), Types()), Datums(Types())
+        )
 
 
 def test_a_text_beyond_ascii_needs_a_utf8_database() -> None:
