@@ -260,9 +260,9 @@ class Admission:
             if relation.oid in changed and subscription._view is None:
                 self.view(subscription, relation)
 
-    def described(self, oids: Container[int]) -> list[Relation]:
-        """The tables of these OIDs that subjects asked for, as the catalog described them."""
-        return [relation for relation in set(self._checked.values()) if relation.oid in oids]
+    def concerned(self, oids: Container[int]) -> list[Subscription]:
+        """The subscriptions with a subject to tables of these OIDs, also those that have not begun."""
+        return [subscription for subscription, relation in list(self._checked.items()) if relation.oid in oids]
 
     def forget(self, subscription: Subscription) -> None:
         """The subscription was closed."""
