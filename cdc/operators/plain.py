@@ -34,5 +34,5 @@ def _name(context: Context, text: str) -> str:
 
 _TEXT = Codec(bytes.decode, _input, _same)
 
-CODECS = {25: _TEXT, 1043: _TEXT, 1042: _TEXT, 19: Codec(bytes.decode, _name, _same)}
+CODECS = {25: _TEXT, 705: _TEXT, 1043: _TEXT, 1042: _TEXT, 19: Codec(bytes.decode, _name, _same)}
 """text, varchar, char(n) without its length, and name."""
