@@ -35,7 +35,7 @@ def call(
     _check(called, args, node, compiler)
     _refuse(called.builtin, node, compiler)
     if not called.function.executable:
-        return forbidden(called.function, type_oid)
+        return forbidden(called.function, type_oid, compiler)
     function, is_quiet = called.builtin, called.is_quiet
     context = compiler.context(compiler.collation(node, called), node) if function.contextual else None
     if context is None:
@@ -47,7 +47,7 @@ def call(
     def bind(session: Session) -> Term:
         terms = [bind(session.operand) for bind in binds]
         plain = function.call if context is None else partial(function.call, context(session))
-        quiet = is_quiet and _quiet(terms)
+        quiet = (is_quiet or _is_plain_pattern(called, terms)) and _quiet(terms)
         if function.strict and any(term.known and term.datum is None for term in terms) and _quiet(terms):
             return known(None, None if key is None else (key(None),))
         value = _strict(plain, terms) if function.strict else _lenient(plain, terms)
@@ -73,13 +73,14 @@ def _refuse(function: Builtin, node: Node, compiler: Compiler) -> None:
         raise NotSupported(problem)
 
 
-def forbidden(function: Function, type_oid: int) -> Expression:
+def forbidden(function: Function, type_oid: int, compiler: Compiler) -> Expression:
     """A call of a function without the EXECUTE right, which PostgreSQL checks before it reads a row."""
+    reason = f"role {compiler.scope.rights.role} has no EXECUTE right on {function}"
 
     def bind(session: Session) -> Term:
-        raise SessionError(f"role {session.subject.role} has no EXECUTE right on {function}")
+        raise SessionError(reason)
 
-    return Expression(type_oid, str(function), frozenset(), bind, session=True)
+    return Expression(type_oid, str(function), frozenset(), bind, session=True, refusal=reason)
 
 
 def shared(bind: Bind, session: bool) -> Bind:
@@ -108,6 +109,14 @@ def joined(terms: Sequence[Term]) -> tuple[Hashable, ...] | None:
 
 def _quiet(terms: Sequence[Term]) -> bool:
     return all(term.quiet for term in terms)
+
+
+def _is_plain_pattern(called: Called, terms: Sequence[Term]) -> bool:
+    """Whether it is LIKE with a pattern that is known and does not end with an escape, which would raise."""
+    if not called.function.name.endswith("like") or len(terms) != 2 or not terms[1].known:
+        return False
+    pattern = terms[1].datum
+    return pattern is None or (isinstance(pattern, str) and not pattern.endswith("\\"))
 
 
 def _columns(terms: Sequence[Term]) -> frozenset[int]:
