@@ -241,6 +241,7 @@ def _identity(policy: Policy, scope: Scope) -> Hashable:
     rights, columns = scope.rights, scope.relation.columns
     return (
         (policy.name, policy.node_text, rights.oid, rights.utf8, rights.nondeterministic, rights.code_point),
+        rights.plain_case,
         tuple((column.name, column.type_oid) for column in columns),
         tuple((number, column.name) for number, column in rights.columns.items()),
         frozenset(rights.functions.items()),

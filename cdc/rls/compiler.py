@@ -266,15 +266,16 @@ class Compiler:
             raise NotSupported(f"{called.words} of texts under a collation whose order only the server knows")
         return Collation.LINGUISTIC
 
-    def context(self, collation: Collation) -> Callable[[Session], Context]:
-        """The contexts of a call, one for each time zone."""
+    def context(self, collation: Collation, node: Node | None = None) -> Callable[[Session], Context]:
+        """The contexts of a call, one for each time zone; its node tells of its language."""
         made: dict[object, Context] = {}
         moment, utf8 = self.moment, self.scope.rights.utf8
+        plain = node is not None and node.number("inputcollid") in self.scope.rights.plain_case
 
         def context(session: Session) -> Context:
             found = made.get(session.zone)
             if found is None:
-                found = made[session.zone] = Context(collation, session.zone, moment, utf8)
+                found = made[session.zone] = Context(collation, session.zone, moment, utf8, plain)
             return found
 
         return context

@@ -35,7 +35,7 @@ def _any(node: Node, compiler: Compiler) -> Expression:
     if not called.function.executable:
         return forbidden(called.function, BOOLEAN, compiler)
     fast = _raw_membership(scalar, listed, element_oid, compiler) if use_or and called.builtin.equality else None
-    function, context = called.builtin, compiler.context(collation) if called.builtin.contextual else None
+    function, context = called.builtin, compiler.context(collation, node) if called.builtin.contextual else None
     quiet, parts = called.is_quiet, [scalar, listed]
     session = context is not None or any(part.session for part in parts)
 

@@ -19,10 +19,11 @@ from cdc.rls.expression import Expression, Session, SessionError
 from cdc.rls.membership import MEMBERSHIP
 from cdc.rls.nodes import Node
 from cdc.rls.session import SESSIONS
+from cdc.rls.subscripts import SUBSCRIPTS
 
 __all__ = ["HANDLERS", "compile_condition", "compile_expression"]
 
-HANDLERS: dict[str, Handler] = LEAVES | CALLS | CONDITIONS | BRANCHES | MEMBERSHIP | SESSIONS
+HANDLERS: dict[str, Handler] = LEAVES | CALLS | CONDITIONS | BRANCHES | MEMBERSHIP | SESSIONS | SUBSCRIPTS
 
 
 def compile_expression(node: Node, scope: Scope) -> Expression:
