@@ -110,7 +110,7 @@ class Admission:
     def _judged(self, subscription: Subscription, relation: Relation) -> Decision | None:
         subject = subscription.subject
         if subject is not None:
-            self._facts.get((relation.oid, subject.role), lambda: self.judge.load(relation.oid, subject.role))
+            self._facts.get((relation.oid, subject.role), lambda: self.judge.load(relation.oid, [subject.role]))
         return self.judge.check(subscription, relation, is_known=True)
 
     def _gather(self, family: Family) -> None:
