@@ -12,15 +12,15 @@ from typing import Any
 import psycopg
 
 from cdc.catalog import load_types
-from cdc.errors import SubscriptionError
 from cdc.events import Insert
 from cdc.filters import NOTHING_KNOWN, Collations, compile_filter
 from cdc.log import log
 from cdc.lsn import Lsn
 from cdc.operators import Moment
-from cdc.predicate import Predicate, every
+from cdc.predicate import FALSE, Predicate, constant, every
 from cdc.refusals import check_hidden, check_identity, refuse
 from cdc.relation import Relation
+from cdc.rights import no_role
 from cdc.rights_book import Book
 from cdc.rls import Decision, Subject, TableRights, decide
 from cdc.session_functions import SessionFunctions
@@ -30,6 +30,7 @@ from cdc.values import Types
 __all__ = ["Judge"]
 
 _NOWHERE = Lsn(0)
+_UNASKED = "they were not asked for"
 
 
 class Judge:
@@ -58,8 +59,8 @@ class Judge:
         self._types = types
         self._collations = collations
         self.book = Book(connection, publications)
-        self._rights: dict[tuple[int, str], TableRights | str] = {}
-        """What is known, or why nothing is."""
+        self._rights: dict[tuple[int, str], TableRights | str | None] = {}
+        """What is known, or why nothing is; None for a role that does not exist."""
         self.changed: set[int] = set()
         self._said: set[tuple[int, str]] = set()
         self.moment = Moment()
@@ -124,7 +125,7 @@ class Judge:
 
     def know_types(self, oids: Collection[int]) -> None:
         """Know the types that the policies of these tables mention, also those of no column. Asks the catalog."""
-        known = [rights for (oid, _), rights in self._rights.items() if oid in oids and not isinstance(rights, str)]
+        known = [rights for (oid, _), rights in self._rights.items() if oid in oids and isinstance(rights, TableRights)]
         missing = self._types.missing(frozenset().union(*(rights.type_oids for rights in known)))
         if missing:
             self._types.add(load_types(self._connection, missing))
@@ -133,6 +134,7 @@ class Judge:
         """Go to where the stream begins; see `Book.begin`."""
         self.book.begin(last, None if former is None else former.book)
         self._keep_all()
+        self.know_types({oid for oid, _ in self._rights})
 
     def put(self, row: Insert) -> bool:
         """A row of cdc.rights has arrived. Whether it changes what is judged from here on."""
@@ -167,22 +169,21 @@ class Judge:
         Nobody sees a state in between: another thread may judge with these rights at this moment. Rights that are
         equal stay the same object, with what was compiled for them.
         """
-        rights: TableRights | str
-        try:
-            rights = self.book.rights(oid, role)
-        except SubscriptionError as error:
-            rights = str(error)
-        known = self._rights.get((oid, role))
+        rights = self.book.rights(oid, role)
+        known = self._rights.get((oid, role), _UNASKED)
         if known != rights:
             self._rights[oid, role] = rights
             self._said.discard((oid, role))
-            if known is not None:
+            if known != _UNASKED:
                 self.changed.add(oid)
 
     def _decide(self, relation: Relation, subject: Subject) -> Decision:
-        rights = self._rights.get((relation.oid, subject.role), "they were not asked for")
+        rights = self._rights.get((relation.oid, subject.role), _UNASKED)
+        if rights is None:
+            raise no_role(subject.role)
         if isinstance(rights, str):
-            raise SubscriptionError(f"the rights of role {subject.role!r} on {relation} are not known: {rights}")
+            reason = f"the rights of role {subject.role} on {relation} are not known: {rights}"
+            return Decision(constant(FALSE), frozenset(), reason, False, (), granted=False)
         decision = decide(rights, relation, self._types, subject, self.moment)
         if decision.unsupported and (relation.oid, subject.role) not in self._said:
             self._said.add((relation.oid, subject.role))

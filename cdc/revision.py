@@ -8,7 +8,7 @@ same is done when the server was asked again and rights are others.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
@@ -24,6 +24,8 @@ from cdc.subscription import Subscription
 from cdc.waiting import Call, Steps
 
 __all__ = ["Revision"]
+
+Sights = Mapping[Subscription, tuple[int, str | None]]
 
 
 class Revision:
@@ -54,7 +56,7 @@ class Revision:
             return
         judge = session.admission.judge
         news = relation.oid in judge.changed
-        before = self._sights(session, [relation]) if news else {}
+        before = self._sights(session, {relation.oid}, [relation]) if news else {}
         self._dispatcher.define(relation, session.admission.view)
         self._delivery.fresh.add(relation.oid)
         if news:
@@ -80,26 +82,21 @@ class Revision:
         changed = admission.judge.take_changed()
         with session.busy():
             yield Call(admission.judge.know_types, (changed,))
-        relations = [*admission.described(changed), *self._dispatcher.relations]
-        concerned = {relation.oid: relation for relation in relations if relation.oid in changed}
-        log.info("rights.changed", tables=", ".join(sorted(map(str, concerned.values()))))
-        before = self._sights(session, concerned.values())
+        relations = [relation for relation in self._dispatcher.relations if relation.oid in changed]
+        before = self._sights(session, changed, relations)
+        log.info("rights.changed", tables=", ".join(sorted({f"{each.schema}.{each.table}" for each in before})))
         admission.review(changed)
-        for relation in self._dispatcher.relations:
-            if relation.oid in changed:
-                self._dispatcher.define(relation, admission.view)
+        for relation in relations:
+            self._dispatcher.define(relation, admission.view)
         yield from self._tell(stream, before)
 
-    def _sights(self, session: Session, relations: Iterable[Relation]) -> Mapping[Subscription, tuple[int, str | None]]:
-        """What each may see of these tables, and why not."""
-        return {
-            part: (part._sight, part.denied)
-            for relation in relations
-            for part in self._dispatcher.named(relation.schema, relation.table)
-            if part.subject is not None
-        }
+    def _sights(self, session: Session, oids: Container[int], relations: Iterable[Relation]) -> Sights:
+        """What each subject may see of these tables, and why not; `relations` are those that were announced."""
+        named = (part for each in relations for part in self._dispatcher.named(each.schema, each.table))
+        parts = dict.fromkeys([*named, *session.admission.concerned(oids)])
+        return {part: (part._sight, part.denied) for part in parts if part.subject is not None}
 
-    def _tell(self, stream: Stream, before: Mapping[Subscription, tuple[int, str | None]]) -> Steps:
+    def _tell(self, stream: Stream, before: Sights) -> Steps:
         """Tell those who may see something else than before."""
         denied: Counter[tuple[str, str]] = Counter()
         last = self._progress.last

@@ -15,10 +15,9 @@ from typing import Any
 
 import psycopg
 
-from cdc.errors import SubscriptionError
 from cdc.loader import snapshot_of
 from cdc.lsn import Lsn
-from cdc.rights import no_role, read_roles
+from cdc.rights import read_roles
 from cdc.rights_rows import (
     Drift,
     Fresh,
@@ -145,15 +144,12 @@ class Book:
         for oid, drift in drifted(self._connection, self._rows).items():
             self._compare(oid, drift, reached, ends)
 
-    def rights(self, oid: int, role: str) -> TableRights:
-        """The rights of a role on a table. Raises SubscriptionError when they are not known."""
+    def rights(self, oid: int, role: str) -> TableRights | str | None:
+        """The rights of a role on a table, or why nobody knows these; None when there is no such role."""
+        if role not in self._roles.by_name:
+            return None
         found = self._facts(oid)
-        if isinstance(found, str):
-            raise SubscriptionError(f"the rights on the table are not known: {found}")
-        rights = rights_of(found, self._roles, role)
-        if rights is None:
-            raise no_role(role)
-        return rights
+        return found if isinstance(found, str) else rights_of(found, self._roles, role)
 
     def as_of(self, lsn: Lsn) -> int | None:
         """Id of the last row whose transaction ended before an LSN, up to which everything is finished."""
