@@ -110,7 +110,7 @@ class Admission:
     def _judged(self, subscription: Subscription, relation: Relation) -> Decision | None:
         subject = subscription.subject
         if subject is not None:
-            self._facts.get((relation.oid, subject.role), lambda: self.judge.load(relation.oid, subject.role))
+            self._facts.get((relation.oid, subject.role), lambda: self.judge.load(relation.oid, [subject.role]))
         return self.judge.check(subscription, relation, is_known=True)
 
     def _gather(self, family: Family) -> None:
@@ -141,7 +141,7 @@ class Admission:
                 relation = self._describe(relation_message(self._connection, self._names, part.schema, part.table))
                 self._checked[part] = relation
             try:
-                self.judge.check(probe, relation)
+                self._judged(probe, relation)
             except SubscriptionError as error:
                 if part.refused is None:
                     raise

@@ -32,7 +32,7 @@ def session_function(function: Function, node: Node, compiler: Compiler) -> Expr
     if function.tree is not None:
         try:
             made = _of_body(function, function.tree, node, compiler)
-            return made if function.executable else forbidden(function, function.result)
+            return made if function.executable else forbidden(function, function.result, compiler)
         except NotSupported as refused:
             problem = f": {refused}"
     parts = known_parts(function)
@@ -41,7 +41,7 @@ def session_function(function: Function, node: Node, compiler: Compiler) -> Expr
         written = problem if function.language == "sql" else f" (written in {function.language})"
         raise NotSupported(f"function {function}{written}")
     if not function.executable:
-        return forbidden(function, function.result)
+        return forbidden(function, function.result, compiler)
     words, key, context = str(function), compiler.exact(function.result), Context()
 
     def bind(session: Session) -> Term:

@@ -133,6 +133,7 @@ class TableRights:
         nondeterministic: OIDs of the collations under which different texts may be equal.
         code_point: OIDs of the collations that order texts by code point and know the case of ASCII letters only; the
             database's own (100) among them if it is such a one.
+        plain_case: OIDs of other collations under whose language i and I are each other's case, as far as known.
         zone: the TimeZone that a session of the role has, by the server's settings; None when it is not known.
         utf8: whether the database's encoding is UTF8.
     """
@@ -156,6 +157,7 @@ class TableRights:
     utf8: bool
     operator_functions: Mapping[int, int] = field(default_factory=dict)
     code_point: frozenset[int] = frozenset()
+    plain_case: frozenset[int] = frozenset()
     zone: str | None = None
     compiled: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
     """The room for what `decide` compiled last; no part of the value."""

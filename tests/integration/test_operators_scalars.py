@@ -24,6 +24,7 @@ from cdc.operators import (
     intervals,
     moments,
     numerics,
+    periods,
     times,
     truncation,
     uuids,
@@ -118,7 +119,7 @@ SINCE: dict[str, int] = {
 
 
 FAMILIES = [addresses, bits, booleans, dates, enums, fields, floats, integers, internals, intervals, moments]
-FAMILIES += [numerics, times, truncation, uuids]
+FAMILIES += [numerics, periods, times, truncation, uuids]
 TABLE: dict[str, Builtin] = {signature: found for family in FAMILIES for signature, found in family.TABLE.items()}
 
 READING_CLOCKS = {"statement_timestamp()", "clock_timestamp()"}

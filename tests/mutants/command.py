@@ -6,11 +6,14 @@ A fault that nobody finds, or that does not apply any more, is an error. So is o
 from __future__ import annotations
 
 import argparse
+import queue
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
+from cdc.testing import Sandbox
 from tests.mutants.faults import FAULTS
 from tests.mutants.trial import Fault, Outcome, try_fault
 
@@ -54,5 +57,17 @@ def main() -> int:
 
 
 def _outcomes(faults: list[Fault], seed: str, jobs: int) -> Iterator[Outcome]:
-    with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(lambda fault: try_fault(fault, seed), faults)
+    """The outcomes, in the order of the faults; each lane has a server of its own, since roles are a server's."""
+    free: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def one(fault: Fault) -> Outcome:
+        server = free.get()
+        try:
+            return try_fault(fault, seed, server)
+        finally:
+            free.put(server)
+
+    with ExitStack() as stack:
+        for _ in range(jobs):
+            free.put(stack.enter_context(Sandbox(settings={"fsync": False})).dsn)
+        yield from stack.enter_context(ThreadPoolExecutor(jobs)).map(one, faults)

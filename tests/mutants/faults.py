@@ -138,9 +138,9 @@ _RIGHTS = [
     ),
     Fault(
         "EXECUTE is not needed",
-        "cdc/rls/session.py",
-        "if not function.executable:",
-        "if False:",
+        "cdc/rls/functions.py",
+        "return made if function.executable else forbidden(function, function.result)",
+        "return made",
     ),
 ]
 _SUBJECT = [

@@ -63,8 +63,8 @@ class Outcome:
     seconds: float
 
 
-def try_fault(fault: Fault, seed: str) -> Outcome:
-    """Run the killer of a fault on a copy that has it."""
+def try_fault(fault: Fault, seed: str, server: str) -> Outcome:
+    """Run the killer of a fault on a copy that has it; `server` is the DSN of a private server for the oracle."""
     begun = time.monotonic()
     with _copy() as folder:
         path = folder / fault.file
@@ -73,7 +73,7 @@ def try_fault(fault: Fault, seed: str) -> Outcome:
         if count != 1:
             return Outcome(fault, None, f"its piece is in {fault.file} {count} times", time.monotonic() - begun)
         path.write_text(source.replace(fault.old, fault.new) if fault.old else source)
-        killed, told = _oracle(fault, folder, seed) if fault.killer == ORACLE else _test(fault, folder)
+        killed, told = _oracle(fault, folder, seed, server) if fault.killer == ORACLE else _test(fault, folder)
     return Outcome(fault, killed, told, time.monotonic() - begun)
 
 
@@ -91,8 +91,8 @@ def _copy() -> Iterator[Path]:
         yield folder
 
 
-def _oracle(fault: Fault, folder: Path, seed: str) -> tuple[bool | None, str]:
-    command = ["-m", "tests.oracle", "--verdicts", str(fault.verdicts), "--seed", seed, "--first"]
+def _oracle(fault: Fault, folder: Path, seed: str, server: str) -> tuple[bool | None, str]:
+    command = ["-m", "tests.oracle", "--verdicts", str(fault.verdicts), "--seed", seed, "--first", "--server", server]
     code, output = _run(command, folder)
     found = _FOUND.search(output)
     if found is not None:

@@ -5,12 +5,14 @@ Touches that server only.
 
 from __future__ import annotations
 
+import secrets
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from cdc.catalog import load_types
 from cdc.connection import connect
@@ -23,6 +25,7 @@ from tests.oracle.scene import ROLES, Policy, Scene, reset
 
 __all__ = ["Ground", "Place"]
 
+_OTHER_LOCALE = "TEMPLATE template0 LC_COLLATE 'C.utf8' LC_CTYPE 'C.utf8'"
 _NAMED = "SELECT c.oid, a.attname, a.atttypid, a.atttypmod FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
 
 
@@ -172,39 +175,51 @@ def _kinds(connection: psycopg.Connection[Any]) -> list[Kind]:
 
 
 class Ground:
-    """A server with two databases, one of which has a locale that is not C.
+    """Two databases, one of which has a locale that is not C, on a private server or on a given one.
 
     Args:
         version: the major version of PostgreSQL; None takes the one that `Sandbox` takes.
+        dsn: a superuser's, of a private server that runs already; None starts one. Its roles are the oracle's own.
     """
 
-    def __init__(self, version: str | None = None) -> None:
+    def __init__(self, version: str | None = None, dsn: str | None = None) -> None:
+        self._version, self._dsn = version, dsn
         self._stack = ExitStack()
-        self.server = Sandbox(version=version, settings={"wal_sender_timeout": "60s"})
         self.places: list[Place] = []
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self.server)
-        with psycopg.connect(self.server.dsn, autocommit=True) as connection:
+        dsn = self._dsn or self._stack.enter_context(Sandbox(version=self._version)).dsn
+        with psycopg.connect(dsn, autocommit=True) as connection:
             for name, attributes in ROLES.items():
-                connection.execute(f"CREATE ROLE {name} {attributes}")  # type: ignore[arg-type]
-            connection.execute("CREATE DATABASE oracle_c")
-            try:
-                connection.execute(
-                    "CREATE DATABASE oracle_utf8 TEMPLATE template0 LC_COLLATE 'C.utf8' LC_CTYPE 'C.utf8'"
-                )
-            except psycopg.Error:  # the machine has no such locale
-                connection.execute("CREATE DATABASE oracle_utf8")
-        for name in ("oracle_c", "oracle_utf8"):
-            dsn = self.server.dsn_for(name)
-            apply_supabase(dsn)
-            with psycopg.connect(dsn, autocommit=True) as connection:
+                with suppress(psycopg.errors.DuplicateObject):
+                    connection.execute(f"CREATE ROLE {name} {attributes}")  # type: ignore[arg-type]
+            names = [self._database(connection, ""), self._database(connection, _OTHER_LOCALE)]
+        for name in names:
+            own = make_conninfo(dsn, dbname=name)
+            apply_supabase(own)
+            with psycopg.connect(own, autocommit=True) as connection:
                 connection.execute(SETUP + "CREATE SCHEMA hidden")  # type: ignore[arg-type]
-            self.places.append(Place(dsn))
+            self.places.append(Place(own))
             self._stack.callback(self.places[-1].close)
         return self
+
+    def _database(self, connection: psycopg.Connection[Any], locale: str) -> str:
+        """A new database, in the server's own locale when it does not have the other one."""
+        name = f"oracle_{secrets.token_hex(6)}"
+        try:
+            connection.execute(f"CREATE DATABASE {name} {locale}")  # type: ignore[arg-type]
+        except psycopg.Error:
+            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        if self._dsn is not None:
+            self._stack.callback(_drop, self._dsn, name)
+        return name
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+def _drop(dsn: str, name: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # type: ignore[arg-type]

@@ -19,6 +19,18 @@ CREATE DOMAIN oracle.positive AS int CHECK (VALUE > 0);
 CREATE DOMAIN oracle.plain AS text;
 CREATE DOMAIN oracle.plainer AS oracle.plain CHECK (VALUE <> 'never');
 CREATE DOMAIN oracle.ident AS uuid;
+CREATE FUNCTION oracle.tenant() RETURNS text LANGUAGE sql STABLE AS $$ SELECT auth.jwt() ->> 'org' $$;
+CREATE FUNCTION oracle.level() RETURNS int LANGUAGE sql STABLE RETURN (auth.jwt() ->> 'tenant')::int;
+CREATE FUNCTION oracle.is_admin() RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
+    SELECT coalesce((auth.jwt() ->> 'admin')::boolean, false) OR auth.role() = 'service_role'
+$$;
+CREATE FUNCTION oracle.who() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS $$ SELECT current_user::text $$;
+CREATE FUNCTION oracle.me() RETURNS uuid LANGUAGE sql STABLE BEGIN ATOMIC
+    SELECT CASE WHEN oracle.is_admin() THEN NULL ELSE auth.uid() END;
+END;
+CREATE FUNCTION oracle.closed() RETURNS text LANGUAGE sql STABLE RETURN 'alpha';
+REVOKE EXECUTE ON FUNCTION oracle.closed() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oracle.closed() TO authenticated, o_plain;
 CREATE FUNCTION oracle.shown(query text, keys int[]) RETURNS TABLE (key int, problem text) LANGUAGE plpgsql AS $$
 DECLARE
     seen int;

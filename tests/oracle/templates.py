@@ -418,6 +418,7 @@ BY_COLUMN: dict[str, list[Template]] = {
 
 OF_SESSION: dict[str, list[str]] = {
     "uuid": [
+        "oracle.me()",
         "auth.uid()",
         "auth.uid()",
         "(SELECT auth.uid())",
@@ -428,6 +429,8 @@ OF_SESSION: dict[str, list[str]] = {
         "(SELECT (auth.jwt() ->> 'sub')::uuid)",
     ],
     "text": [
+        "oracle.tenant()",
+        "oracle.closed()",
         "auth.role()",
         "auth.email()",
         "(auth.jwt() ->> 'email')",
@@ -446,6 +449,7 @@ OF_SESSION: dict[str, list[str]] = {
         "(current_setting('request.jwt.claims', true)::json ->> 'org')",
     ],
     "int": [
+        "oracle.level()",
         "(auth.jwt() ->> 'tenant')::int",
         "(auth.jwt() -> 'app_metadata' ->> 'level')::int",
         "current_setting('app.number', true)::int",
@@ -504,6 +508,9 @@ OF_SESSION: dict[str, list[str]] = {
 """Values of the session, by family."""
 
 SESSION_CONDITIONS: list[Template] = [
+    (3, "a function of the session", "oracle.is_admin()"),
+    (1, "a function of the session", "oracle.who() = 'postgres'"),
+    (1, "a function of the session", "NOT oracle.is_admin() AND oracle.level() > 3"),
     (3, "auth.role()", "auth.role() = 'authenticated'"),
     (2, "auth.role()", "(SELECT auth.role()) = {text:lit}"),
     (3, "cast", "(auth.jwt() ->> 'admin')::boolean"),
