@@ -50,13 +50,14 @@ def frames(captured: Sequence[tuple[int, bytes]]) -> list[memoryview]:
 
 
 class Path:
-    """A stream and a dispatcher with one subscription, as the loop holds them."""
+    """A stream and a dispatcher with one subscription, as the loop holds them; or with none yet."""
 
-    def __init__(self, handler: Callable[[object], object]) -> None:
+    def __init__(self, handler: Callable[[object], object], subscribes: bool = True) -> None:
         self.stream = Stream("bench", Lsn(0), None, 10.0, MemoryOrFile(1 << 20))
         self.dispatcher = Dispatcher()
-        self.dispatcher.add(Subscription("public", "wells", handler))
-        self.dispatcher.activate(View)
+        if subscribes:
+            self.dispatcher.add(Subscription("public", "wells", handler))
+            self.dispatcher.activate(View)
 
     def define(self, message: RelationMessage) -> Relation:
         """What the loop does with a Relation message."""
@@ -84,14 +85,16 @@ class _Session:
 class RealPath(Path):
     """The loop's own path, from a frame to the handler, without its duties, which run by the clock."""
 
-    def __init__(self, handler: Callable[[object], object]) -> None:
-        super().__init__(handler)
+    session: Any = _Session
+
+    def __init__(self, handler: Callable[[object], object], subscribes: bool = True) -> None:
+        super().__init__(handler, subscribes)
         self._loop = Loop(Target("", ("wells",), None, None, "stop", Options(), {}), self.dispatcher, Backoff(), 5.0)
         self._loop._house.late_at = math.inf
 
     def take(self, frames: Sequence[memoryview]) -> None:
         """Let the handler have what the frames hold."""
-        steps = self._loop._take(cast("Session", _Session), self.stream, frames)
+        steps = self._loop._take(cast("Session", self.session), self.stream, frames)
         outcome: Any = None
         try:
             while True:

@@ -27,6 +27,8 @@ UNITS = {
     "_rows_per_second": "rows/s",
     "_events_per_second": "events/s",
     "_decisions_per_second": "decisions/s",
+    "_changes_per_second": "changes/s",
+    "_deliveries_per_second": "deliveries/s",
     "_transactions_per_second": "tx/s",
     "_milliseconds": "ms",
     "_microseconds": "µs",

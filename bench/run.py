@@ -17,6 +17,7 @@ import contest
 import decode
 import delivery
 import end_to_end
+import fanout
 import latency
 import load
 import memory
@@ -24,7 +25,18 @@ import policy
 import profile_path
 import snapshot
 
-SCRIPTS: tuple[ModuleType, ...] = (end_to_end, latency, load, memory, delivery, decode, policy, profile_path, snapshot)
+SCRIPTS: tuple[ModuleType, ...] = (
+    end_to_end,
+    latency,
+    load,
+    memory,
+    delivery,
+    decode,
+    policy,
+    profile_path,
+    snapshot,
+    fanout,
+)
 LEAST = 100
 
 

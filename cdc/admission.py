@@ -7,16 +7,15 @@ denied with its reason; whatever cannot be delivered to a trusted subscriber is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from cdc.cache import Cache
-from cdc.catalog import collations, load_types, oid_of, partition_root, primary_key, relation_message
+from cdc.catalog import collations, load_types, oid_of, primary_key, relation_message
 from cdc.errors import FailureKind, SubscriptionError
+from cdc.facts import Facts
 from cdc.family import Family, Member
 from cdc.filters import NOTHING_KNOWN, Collations
 from cdc.judge import Judge
@@ -25,9 +24,9 @@ from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
-from cdc.refusals import check_binary, check_collation, no_table, refuse_children
+from cdc.refusals import check_binary, check_collation, no_table, refuse_children, unpublished
 from cdc.relation import Relation
-from cdc.rls import Subject
+from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable
 from cdc.subscription import Subscription
 from cdc.values import TypeInfo, Types
@@ -61,8 +60,9 @@ class Admission:
         self._binary = binary
         self._checked: dict[Subscription, Relation] = {}
         self._collations: dict[int, Collations] = {}
-        self.judge = Judge(connection, self._types, self._collations)
+        self.judge = Judge(connection, self._types, self._collations, self._names)
         self._caches = caches
+        self._facts = Facts()
         self._tables: dict[tuple[str, str], int] = {}
         self._late: set[Subscription] = set()
         """Those who subscribed while it streamed, and have no view yet."""
@@ -73,6 +73,20 @@ class Admission:
 
     def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
+        shared = self._facts.shared
+        try:
+            self._check(subscription, cache)
+        except SubscriptionError:
+            if shared == self._facts.shared:
+                raise
+        else:
+            if subscription.denied is None or shared == self._facts.shared:
+                return
+        # What would keep it out may have been mended a moment ago.
+        self._facts.forget()
+        self._check(subscription, cache)
+
+    def _check(self, subscription: Subscription, cache: Cache | None) -> None:
         if isinstance(subscription, Family):
             self._gather(subscription)
         if subscription.parts != (subscription,):
@@ -85,12 +99,18 @@ class Admission:
         if cache is not None:
             refuse_children(self._connection, relation.oid, str(relation))
             self._bind_cache(cache, relation)
-        decision = self.judge.check(subscription, relation)
+        decision = self._judged(subscription, relation)
         if decision is not None:
             subscription.denied = decision.denied
             self._checked[subscription] = relation
         elif self._streams:
             self._late.add(subscription)
+
+    def _judged(self, subscription: Subscription, relation: Relation) -> Decision | None:
+        subject = subscription.subject
+        if subject is not None:
+            self._facts.get((relation.oid, subject.role), lambda: self.judge.load(relation.oid, [subject.role]))
+        return self.judge.check(subscription, relation, is_known=True)
 
     def _gather(self, family: Family) -> None:
         """Find the tables that a family means, and check each of them."""
@@ -120,7 +140,7 @@ class Admission:
                 relation = self._describe(relation_message(self._connection, self._names, part.schema, part.table))
                 self._checked[part] = relation
             try:
-                self.judge.check(probe, relation)
+                self._judged(probe, relation)
             except SubscriptionError as error:
                 if part.refused is None:
                     raise
@@ -154,15 +174,16 @@ class Admission:
         member._sent = sent
         member._attached = attached_since(self._connection, self._names, relation.oid)
 
-    def relation(self, message: RelationMessage, roles: Iterable[str]) -> Relation:
-        """The relation of a Relation message, with types, key and rights from the catalog."""
+    def relation(self, message: RelationMessage, roles: Collection[str], xid: int | None = None) -> Relation:
+        """The relation of a Relation message, with types, key and rights from the catalog.
+
+        Rights of now are read once the transaction `xid` is visible: it may have changed them.
+        """
         self._streams = True
         oid = oid_of(self._connection, message.schema, message.table)
         if oid is not None:
             self._tables[message.schema, message.table] = oid
-        for role in roles:
-            with suppress(SubscriptionError):
-                self.judge.load(message.oid, role)
+        self.judge.load(message.oid, roles, xid)
         return self._describe(message)
 
     def asked(self, relation: Relation) -> tuple[int | None, tuple[TypeInfo, ...], Collations]:
@@ -225,10 +246,22 @@ class Admission:
             moment=self.judge.moment,
         )
 
-    def review(self) -> None:
-        """After rights changed: what they mean to subscriptions whose relation was not streamed yet."""
+    def begin(self, rights: int | None, former: Admission | None) -> None:
+        """Go to where the stream begins: the rights of that place, and what they mean; see `Book.begin`."""
+        if self._binary:
+            return
+        self.judge.begin(rights, None if former is None else former.judge)
+        self.review(self.judge.take_changed())
+
+    def review(self, changed: Container[int]) -> None:
+        """After rights on tables of these OIDs changed: what they mean to subscriptions that have no view yet."""
         for subscription, relation in list(self._checked.items()):
-            self.view(subscription, relation)
+            if relation.oid in changed and subscription._view is None:
+                self.view(subscription, relation)
+
+    def concerned(self, oids: Container[int]) -> list[Subscription]:
+        """The subscriptions with a subject to tables of these OIDs, also those that have not begun."""
+        return [subscription for subscription, relation in list(self._checked.items()) if relation.oid in oids]
 
     def forget(self, subscription: Subscription) -> None:
         """The subscription was closed."""
@@ -270,32 +303,25 @@ class Admission:
     def _published(self, subscription: Subscription, for_cache: bool) -> Relation:
         """The relation as it would be sent now. Raises SubscriptionError when it is not published."""
         schema, table = subscription.schema, subscription.table
-        publications = read_publications(self._connection, self._names)
-        sent = sent_of(publications, (schema, table))
-        message = relation_message(self._connection, self._names, schema, table)
+        publications = self._facts.get(None, self._publications)
+        sent = self._facts.get((schema, table, "sent"), lambda: sent_of(publications, (schema, table)))
+        message, relation = self._facts.get((schema, table), lambda: self._described(schema, table))
         if schema == "cdc":
             raise SubscriptionError(f"{schema}.{table} is cdc's own: what lies in schema cdc is never delivered")
         if sent is None:
-            raise self._unpublished(schema, table)
+            raise unpublished(self._connection, self._names, schema, table)
         check_operations(subscription, sent, self._names, for_cache)
         if subscription._sent is None:
             subscription._sent, subscription._oid = sent, message.oid
-            subscription._attached = attached_since(self._connection, self._names, message.oid)
+            subscription._attached = self._facts.get(
+                message.oid, lambda: attached_since(self._connection, self._names, message.oid)
+            )
         self._tables[schema, table] = message.oid
-        return self._describe(message)
+        return relation
 
-    def _unpublished(self, schema: str, table: str) -> SubscriptionError:
-        root = partition_root(self._connection, schema, table)
-        if root is not None:
-            return SubscriptionError(f"{schema}.{table} is a partition: subscribe to {root}, as which it is published")
-        publication = sql.Identifier(self._names[0]).as_string(self._connection)
-        name = sql.Identifier(schema, table).as_string(self._connection)
-        listed = ", ".join(repr(name) for name in self._names)
-        return SubscriptionError(
-            f"table {schema}.{table} is not in publication {listed}: run `cdc setup --publication "
-            f"{self._names[0]} --table {schema}.{table}`, or as its owner `ALTER PUBLICATION {publication} "
-            f"ADD TABLE {name}`"
-        )
+    def _described(self, schema: str, table: str) -> tuple[RelationMessage, Relation]:
+        message = relation_message(self._connection, self._names, schema, table)
+        return message, self._describe(message)
 
     def _describe(self, message: RelationMessage) -> Relation:
         missing = self._types.missing(column.type_oid for column in message.columns)

@@ -24,11 +24,13 @@ from cdc.listener import Listener
 from cdc.loader import Loader
 from cdc.loop import Loop
 from cdc.lsn import Lsn, Position
+from cdc.namesakes import Namesakes
 from cdc.options import Options as StreamOptions
 from cdc.parked import Parked
 from cdc.reconnect import Backoff
 from cdc.recorder import Recorder
 from cdc.refusals import check_parts
+from cdc.session_functions import SessionFunctions
 from cdc.settings import check_failover, check_kinds, check_record, check_settings
 from cdc.slot import SAVED, SlotWait, own_position
 from cdc.snapshot_progress import SnapshotProgress
@@ -73,6 +75,8 @@ class Consuming:
         start_after: Position | str | None = SAVED,
         wait_for_slot: float = 5.0,
         failover: bool = False,
+        session_functions: Sequence[str] = (),
+        rights_dsn: str | None = None,
     ) -> None:
         """Keep the settings; nothing is connected to yet.
 
@@ -100,6 +104,8 @@ class Consuming:
                 nothing yet. Changes up to it are not delivered. Default `"saved"`: what cdc has saved itself.
             wait_for_slot: seconds to wait while another consumer holds the slot.
             failover: let standbys keep a copy of the slot (PostgreSQL 17).
+            session_functions: functions of policies, such as `"app.tenant()"`, that are run once for each subject.
+            rights_dsn: the unprivileged login that runs them: NOINHERIT, and a member of the subjects' roles.
 
         Raises ConfigurationError for a setting that cannot be.
         """
@@ -115,13 +121,15 @@ class Consuming:
         own = own_position(start_after, slot, state)
         wait = SlotWait(wait_for_slot)
         wait.is_over = lambda: self._loop.link.is_stopping
+        asked = SessionFunctions(session_functions, rights_dsn)
         beside = None if park_file is None else Path(park_file)
-        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside)
+        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside, asked)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
         self._loader = Loader(self._load_dsn)
         self._require_subject = require_subject
-        self._unchecked: list[tuple[Subscription, Cache | None]] = []
+        self._unchecked: dict[Subscription, Cache | None] = {}
+        self._namesakes = Namesakes()
         self._starting = threading.Lock()
         self._pid = os.getpid()
         self._wake: Callable[[], None] = _nobody_waits
@@ -131,11 +139,11 @@ class Consuming:
         """Every open subscription, those of caches included; one to several tables counts as one."""
         own = self._loop.snapshots.is_own
         begun = [subscription for subscription in self._dispatcher.readers if not own(subscription)]
-        return [*begun, *(subscription for subscription, _ in self._unchecked)]
+        return [*begun, *self._unchecked]
 
     def health(self) -> Health:
         """Whether the consumer is well, and if not, why. Never waits."""
-        return health_of(self._loop, self._target, self._dispatcher.readers)
+        return health_of(self._loop, self._target, self._dispatcher.readers, self._dispatcher.problems.notes)
 
     def gap_mended(self) -> None:
         """Say that your data is up to date again after a `Gap`: `health()` does not speak of it any more."""
@@ -202,10 +210,11 @@ class Consuming:
     def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
-        check_parts(subscription, self.subscriptions)
+        check_parts(subscription, self._namesakes.of(subscription))
         session = self._loop.link.session
         if session is None:
-            self._unchecked.append((subscription, cache))
+            self._unchecked[subscription] = cache
+            self._namesakes.add(subscription)
             return
         if self._loop.link.status in (Status.CONNECTING, Status.STOPPED):
             doing = "reconnecting" if self._loop.link.status is Status.CONNECTING else "stopped"
@@ -220,9 +229,11 @@ class Consuming:
         except psycopg.OperationalError as error:
             raise ConnectionFailed(f"the connection was lost while {subscription} was checked: {error}") from None
         self._admit(subscription, cache)
-        self._wake()
+        if cache is not None or subscription._in_parts or type(subscription) is not Subscription:
+            self._wake()  # Any other one need not begin before the next transaction does.
 
     def _admit(self, subscription: Subscription, cache: Cache | None) -> None:
+        self._namesakes.add(subscription)
         if cache is not None:
             self._loop.caches[subscription] = cache
         if subscription.parks:
@@ -231,7 +242,8 @@ class Consuming:
         self._loop.boundary.expiry.watch(subscription)
 
     def _subscription_closed(self, subscription: Subscription) -> None:
-        self._unchecked = [pair for pair in self._unchecked if pair[0] is not subscription]
+        self._unchecked.pop(subscription, None)
+        self._namesakes.discard(subscription)
         self._dispatcher.remove(subscription)
         self._loop.boundary.expiry.forget(subscription)
         if subscription.lane is not None and subscription.closed_reason is None:
@@ -249,13 +261,13 @@ class Consuming:
             raise ConfigurationError("this consumer was stopped: make a new one")
         if self._loop.link.session is not None:
             return
-        checked: list[Subscription] = []
+        checked: set[Subscription] = set()
 
         def check(admission: Admission) -> None:
             """Check what was subscribed before; a mistake must not leave a slot behind."""
-            for subscription, cache in list(self._unchecked):
+            for subscription, cache in list(self._unchecked.items()):
                 admission.check(subscription, cache)
-                checked.append(subscription)
+                checked.add(subscription)
 
         try:
             self._loop.link.open(check)
@@ -266,8 +278,8 @@ class Consuming:
             raise
         session = self._loop.link.session
         assert session is not None
-        unchecked, self._unchecked = self._unchecked, []
-        for subscription, cache in unchecked:
+        unchecked, self._unchecked = self._unchecked, {}
+        for subscription, cache in unchecked.items():
             if subscription not in checked:
                 # Another thread subscribed while the slot was made.
                 session.admission.check(subscription, cache)

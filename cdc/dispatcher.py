@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, cast
 
-from cdc.events import RowChange, Truncate
+from cdc.events import Delete, Insert, RowChange, Truncate, Update
 from cdc.family import Family, Member
 from cdc.group import Problems
 from cdc.listener import Listener
@@ -20,10 +21,18 @@ from cdc.route import Route, Ways
 from cdc.subscription import Subscription
 from cdc.view import View
 
-__all__ = ["Bind", "Dispatcher"]
+__all__ = ["Bind", "Dispatcher", "Watcher"]
 
 Bind = Callable[[Subscription, Relation], View]
 """Makes the view of a subscription on a relation."""
+
+
+class Watcher(Protocol):
+    """Stands where a view would, for a table of our own."""
+
+    def see(self, event: RowChange | Truncate) -> None:
+        """A change of the table arrives. Nobody is handed anything."""
+
 
 _FIRST = -(1 << 40)
 """Where the order of those begins who are called first."""
@@ -128,6 +137,10 @@ class Dispatcher:
         self._ways[relation.oid] = route.ways
         for view in views:
             self._join(view, route)
+
+    def attend(self, oid: int, watcher: Watcher) -> None:
+        """Let changes of a table that is not delivered be seen by somebody who hands nothing on."""
+        self._ways[oid] = {each: [cast("View", watcher)] for each in (Insert, Update, Delete, Truncate)}
 
     def roles(self, schema: str, table: str) -> set[str]:
         """The roles as which subscribers look at this table."""

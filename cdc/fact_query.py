@@ -18,11 +18,11 @@ WITH RECURSIVE asked AS (
     SELECT c.oid, c.relname, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity,
            n.nspname, n.nspowner, n.nspacl
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = ANY ($1) AND c.relkind IN ('r', 'p')
+    WHERE c.oid = ANY ($1::oid[]) AND c.relkind IN ('r', 'p')
 ), policy AS MATERIALIZED (
     SELECT p.polrelid AS relation, p.polname, p.polpermissive, p.polcmd, p.polroles, p.polqual::text AS tree,
            pg_catalog.pg_get_expr(p.polqual, p.polrelid) AS expression
-    FROM pg_catalog.pg_policy p WHERE p.polrelid = ANY ($1) AND p.polcmd IN ('*', 'r')
+    FROM pg_catalog.pg_policy p WHERE p.polrelid = ANY ($1::oid[]) AND p.polcmd IN ('*', 'r')
 ), own AS MATERIALIZED (
     SELECT f.oid, pg_catalog.lower(f.proname) AS name, f.prolang = 14 AND f.prosqlbody IS NULL AS is_text,
            pg_catalog.lower(f.prosrc) AS body
@@ -71,7 +71,17 @@ WITH RECURSIVE asked AS (
                   WHERE CASE coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c')
                       WHEN 'c' THEN d.datcollate IN ('C', 'POSIX') AND d.datctype IN ('C', 'POSIX')
                       WHEN 'b' THEN pg_catalog.to_jsonb(d) ->> 'datlocale' = 'C'
-                  END) AS plain)) AS facts
+                  END) AS plain),
+        -- The database's own, when its language is one in which i and I are each other's case.
+        'plain_case', (
+            SELECT pg_catalog.jsonb_build_array(100)
+            WHERE pg_catalog.substring(CASE coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c')
+                WHEN 'c' THEN d.datctype::text
+                ELSE coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale')
+            END, '^[A-Za-z]+') IN (
+                'C', 'POSIX', 'PG', 'und', 'ar', 'bg', 'ca', 'cs', 'da', 'de', 'el', 'en', 'es', 'et', 'fi', 'fr', 'he',
+                'hi', 'hr', 'hu', 'id', 'it', 'ja', 'ko', 'lv', 'nb', 'nl', 'nn', 'no', 'pl', 'pt', 'ro', 'ru', 'sk',
+                'sl', 'sr', 'sv', 'th', 'uk', 'vi', 'zh'))) AS facts
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 )
 SELECT a.oid, server.facts || pg_catalog.jsonb_build_object(
@@ -141,7 +151,13 @@ SELECT pg_catalog.jsonb_build_object(
     'database_owner', d.datdba::bigint,
     'by_membership', pg_catalog.current_setting('server_version_num')::int >= 160000,
     'zone', (SELECT g.reset_val FROM pg_catalog.pg_settings g
-             WHERE g.name = 'TimeZone' AND g.source IN ('default', 'configuration file', 'command line', 'override'))
+             WHERE g.name = 'TimeZone'
+               AND g.source IN ('default', 'configuration file', 'command line', 'override', 'session')
+               -- What the session began with may be what this login was given for its own sessions.
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) setting
+                               WHERE pg_catalog.lower(setting) LIKE 'timezone=%'
+                                 AND s.setrole = (SELECT l.oid FROM pg_catalog.pg_roles l
+                                                  WHERE l.rolname = session_user)))
 )::text
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 """

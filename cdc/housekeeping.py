@@ -17,6 +17,7 @@ from cdc.cache import Cache
 from cdc.dispatcher import Dispatcher
 from cdc.landmarks import Landmarks
 from cdc.loader import snapshot_of
+from cdc.log import log
 from cdc.lot import AT_ONCE, Lot
 from cdc.lsn import Lsn, Position
 from cdc.parked import Parked
@@ -36,6 +37,7 @@ _PING_EVERY = 0.05
 _LOT_EVERY = 2.0
 _MANY_UNSEEN = 10_000
 _LATE = 0.1
+_SAY_EVERY = 60.0
 _WAL_EVERY = 10.0
 
 
@@ -73,12 +75,15 @@ class Housekeeping:
         self.late_at = 0.0
         self._lot = lot
         self._landmarks = Landmarks(progress)
+        self._told_at = 0.0
         self._saved_at = self._fenced_at = self._pinged_at = self._parked_at = self._wal_at = 0.0
         self._rights_at = time.monotonic()
 
     def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
         """The duties that are due at `now`; each may block for a round trip."""
         self.late_at = now + _LATE
+        for table, reason, count in self._dispatcher.problems.news(now, _SAY_EVERY):
+            log.warning("row.not_judged", table=table, reason=reason, changes=count)
         if self._progress.is_awaited and now - self._pinged_at >= _PING_EVERY:
             self._pinged_at = now
             stream.standby.ask_keepalive()
@@ -88,7 +93,7 @@ class Housekeeping:
             yield partial(self._look, session, stream)
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
-            yield partial(self._refresh_rights, session)
+            yield partial(self._refresh_rights, session, stream)
         if now - self._wal_at >= _WAL_EVERY:
             self._wal_at = now
             yield partial(self._look_at_slot, session)
@@ -142,6 +147,11 @@ class Housekeeping:
     def _save_is_due(self, session: Session, stream: Stream, now: float) -> bool:
         if self.holds or now - self._saved_at < _SAVE_EVERY:
             return False
+        if session.by_user:
+            # It takes a look at every subscription.
+            if now - self._told_at < _SAVE_EVERY:
+                return False
+            self._told_at = now
         position, lsn = self._finished(session)
         ahead = lsn - stream.standby.confirmed_lsn
         if self._progress.dirty:
@@ -175,12 +185,12 @@ class Housekeeping:
         if len(self.requests) >= AT_ONCE:
             self._parked_at = 0.0
 
-    def _refresh_rights(self, session: Session) -> None:
+    def _refresh_rights(self, session: Session, stream: Stream) -> None:
         """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""
         with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
             session.check_publications()
             session.admission.check_published(self._dispatcher.subscriptions)
-            self.rights_changed = session.admission.judge.refresh() or self.rights_changed
+            self.rights_changed = session.admission.judge.refresh(stream.standby.finished_lsn) or self.rights_changed
 
     def _look_at_slot(self, session: Session) -> None:
         usage = session.usage()

@@ -15,12 +15,13 @@ from collections.abc import Hashable, Sequence
 from cdc.events import RowChange, Update
 from cdc.group import Group, Tally
 from cdc.operators import Failed, Undecided
-from cdc.predicate import Cover, Probe
+from cdc.predicate import Cover, Predicate, Probe, equal
 from cdc.tuples import Cell
 
 __all__ = ["Index"]
 
 _Found = Group | dict[Group, None]
+_NO_COLUMNS: frozenset[int] = frozenset()
 
 
 class _Table:
@@ -102,6 +103,8 @@ class Index:
         """Let a group be found."""
         self.groups[key] = group
         cover = _cover(group)
+        if cover is not None and len(cover) == 1:
+            _slim(group, *next(iter(cover)))
         if cover is None:
             self._scanned[group] = None
             return
@@ -118,7 +121,6 @@ class Index:
             tally.groups += 1
             group.tally = tally
             group.undecided -= tally.missed
-        group.is_exact = len(cover) == 1 and any(_is_just(group, *each) for each in cover)
 
     def discard(self, key: Hashable, group: Group) -> None:
         """Forget a group."""
@@ -190,9 +192,31 @@ class Index:
                 group.undecided -= 1
 
 
-def _is_just(group: Group, probe: Probe, value: Hashable) -> bool:
-    return group.predicate is not None and group.predicate.key == ("equal", probe, value)
+class _Hit:
+    """The test of a group that is found by the only value that it wants."""
+
+    __slots__ = ("_probe", "_value")
+
+    def __init__(self, probe: Probe, value: Hashable) -> None:
+        self._probe = probe
+        self._value = value
+
+    def __call__(self, cells: Sequence[Cell]) -> int:
+        return equal(self._probe.column, self._value, self._probe.read).test(cells)
+
+
+def _slim(group: Group, probe: Probe, value: Hashable) -> None:
+    """Of a group that wants a row for one value only, the value is enough; there may be very many such groups."""
+    predicate = group.predicate
+    if predicate is not None and predicate.key == ("equal", probe, value):
+        group.is_exact = True
+        group.predicate = Predicate(_Hit(probe, value), _NO_COLUMNS, None, predicate.key)
 
 
 def _cover(group: Group) -> Cover | None:
-    return None if group.predicate is None else group.predicate.cover
+    predicate = group.predicate
+    if predicate is None:
+        return None
+    if group.is_exact and isinstance(predicate.key, tuple):
+        return frozenset({(predicate.key[1], predicate.key[2])})
+    return predicate.cover

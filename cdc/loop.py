@@ -32,9 +32,10 @@ from cdc.pace import Pace
 from cdc.pgoutput import RelationMessage
 from cdc.progress import Progress
 from cdc.reconnect import Backoff
+from cdc.revision import Revision
 from cdc.session import Session
 from cdc.snapshotting import Snapshotting
-from cdc.stream import Reached, Received, Stream
+from cdc.stream import Reached, Received, Repeated, Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.transaction import Transaction
@@ -89,7 +90,7 @@ class Loop:
         self.snapshots = Snapshotting(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
         )
-
+        self._revision = Revision(self.link, dispatcher, self._delivery, self._house, self.progress)
         self.boundary = Boundary(
             self.link, dispatcher, self._delivery, self._house, self.snapshots, self.caches, self.progress
         )
@@ -226,6 +227,8 @@ class Loop:
         elif isinstance(item, Message):
             yield from self._delivery.message(item, stream.epoch)
             yield from self._keep_late_house(session, stream)
+        elif isinstance(item, Repeated):
+            self._revision.row(item.row)
         elif isinstance(item, Committed):
             self.link.sure(item.held)
             yield from self._deliver(session, stream, item)
@@ -278,16 +281,15 @@ class Loop:
     def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
         newcomers = self._dispatcher.newcomers(message.schema, message.table)
         roles = self._dispatcher.roles(message.schema, message.table)
+        xid = None if stream.transaction is None else stream.transaction.xid
         with session.busy():
-            relation = yield Call(session.relation, (message, roles))
+            relation = yield Call(session.relation, (message, roles, xid))
         if (recorder := self.link.recorder) is not None:
             recorder.told(session, relation)
         stream.define(relation)
         if newcomers:
             yield Call(session.join, (newcomers, relation))
-        if relation.schema != "cdc":
-            self._dispatcher.define(relation, session.admission.view)
-            self._delivery.fresh.add(relation.oid)
+        yield from self._revision.define(session, stream, relation)
 
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
         log.warning("gap", kind=gap.kind.value, reason=gap.reason, last=str(gap.last))
@@ -348,10 +350,7 @@ class Loop:
             with session.busy():
                 yield Call(duty)
         if self._house.rights_changed:
-            self._house.rights_changed = False
-            log.info("rights.changed")
-            session.admission.review()
-            self._dispatcher.rebind(session.admission.view)
+            yield from self._revision.steps(session, stream)
         if self._house.requests and stream.transaction is None:
             requests, self._house.requests = self._house.requests, []
             yield from self._attempts.serve(requests, self._dispatcher.readers)

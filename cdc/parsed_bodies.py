@@ -25,7 +25,7 @@ import psycopg
 from cdc.connection import connect, connection_string
 from cdc.errors import CdcError
 
-__all__ = ["AMBIGUOUS", "add_bodies"]
+__all__ = ["AMBIGUOUS", "add_bodies", "list_functions"]
 
 AMBIGUOUS = ""
 """The tree of a function that must not be decided, not even by a body that cdc knows."""
@@ -34,6 +34,8 @@ _MOST = 200
 """Functions that are parsed at once at most."""
 _ROUNDS = 8
 _PATH = re.compile(r"search_path=(.*)", re.DOTALL)
+_SCHEMA = re.compile(r'\s*(?:"([^",]*)"|([a-z_][a-z0-9_]*))\s*')
+_TYPES = re.compile(r":(?:\w*type|array_typeid|element_typeid|typeId) ([0-9]{5,10})\b")
 _MENTIONED = re.compile(r":(?:funcid|opfuncid) ([0-9]{1,10})\b")
 _OPERATORS = re.compile(r":opnos? (?:\(o )?([0-9][0-9 ]*)")
 _PLACE = re.compile(r":(?:location|list_start|list_end|stmt_location|stmt_len) -?[0-9]+")
@@ -95,11 +97,21 @@ SELECT n.nspname, (SELECT pg_catalog.jsonb_agg(DISTINCT g.grantee::bigint)
                    WHERE g.privilege_type = 'USAGE')
 FROM pg_catalog.pg_namespace n WHERE n.nspname::text = ANY ($1::text[])
 """
+_TYPE_SCHEMAS = """
+SELECT DISTINCT n.nspname FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE t.oid = ANY ($1::oid[]) AND n.nspname <> 'pg_catalog'
+"""
 _AS_OWNER = """
-SELECT pg_catalog.bool_and(pg_catalog.has_function_privilege($1::oid, f.oid, 'EXECUTE')
-                           AND pg_catalog.has_schema_privilege($1::oid, f.pronamespace, 'USAGE'))
+SELECT coalesce(pg_catalog.bool_and(pg_catalog.has_function_privilege($1::oid, f.oid, 'EXECUTE')), true) AND (
+    SELECT coalesce(pg_catalog.bool_and(pg_catalog.has_schema_privilege($1::oid, n.oid, 'USAGE')), true)
+    FROM pg_catalog.pg_namespace n WHERE n.nspname::text = ANY ($3::text[]))
 FROM pg_catalog.pg_proc f WHERE f.oid = ANY ($2::oid[])
 """
+
+
+def list_functions(connection: psycopg.Connection[Any], names: frozenset[str]) -> None:
+    """Let facts that are added to over this connection say which functions the user has listed, as `schema.name`."""
+    _KNOWN[connection] = _Bodies(connection, names)
 
 
 def add_bodies(connection: psycopg.Connection[Any], facts: Collection[dict[str, Any]]) -> None:
@@ -111,14 +123,15 @@ def add_bodies(connection: psycopg.Connection[Any], facts: Collection[dict[str, 
     """
     known = _KNOWN.get(connection)
     if known is None:
-        known = _KNOWN[connection] = _Bodies(connection)
+        known = _KNOWN[connection] = _Bodies(connection, frozenset())
     known.add(facts)
 
 
 class _Bodies:
     """The parsed bodies of one server, remembered while nothing is replaced."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], listed: frozenset[str]) -> None:
+        self._listed = listed
         self._ordinary = weakref.ref(connection)  # This is kept as long as the connection, and no longer.
         self._aside: psycopg.Connection[Any] | None = None
         self._state: object = None
@@ -127,6 +140,9 @@ class _Bodies:
 
     def add(self, facts: Collection[dict[str, Any]]) -> None:
         """See `add_bodies`."""
+        for said in facts:
+            for function in (said["functions"] or {}).values():
+                function["asked"] = not function["count"] and f"{function['schema']}.{function['name']}" in self._listed
         wanted = any(_is_text(each) for said in facts for each in (said["functions"] or {}).values())
         if not wanted and not any(_definers(said) for said in facts):
             return
@@ -188,9 +204,9 @@ class _Bodies:
         row = psycopg.RawCursor(aside).execute(_TYPE, [function["result"]]).fetchone()
         result = None if row is None else row[0]
         text = _COPY.format(result=result, body=function["body"])
-        own = [_PATH.fullmatch(setting) for setting in function["settings"] or ()]
-        if own and own[0] is not None:
-            return _under(own[0][1], text, aside)
+        own = _own_path(function)
+        if own is not None:
+            return AMBIGUOUS if _named(own) is None else _under(own, text, aside)
         schemas = [name.replace('"', '""') for (name,) in self._ask(_SCHEMAS)]
         first = _under("pg_catalog", text, aside)
         second = _under(", ".join(f'"{name}"' for name in [*schemas, "pg_catalog"]), text, aside)
@@ -212,17 +228,24 @@ class _Bodies:
 
     def _restrict(self, function: dict[str, Any], tree: str) -> None:
         """Names of a string are looked up whenever it runs: so USAGE of their schemas is needed as EXECUTE is."""
-        called = self._known(_FUNCTIONS, set(_MENTIONED.findall(tree)))
-        schemas = {facts["schema"] for _, facts in called} - {"pg_catalog"}
+        schemas = self._schemas(function, tree)
         if schemas and not function["definer"]:
             for _, usage in self._ask(_USAGE, list(schemas)):
                 function["execute"] = _both(function["execute"] or [], usage or [])
+
+    def _schemas(self, function: Mapping[str, Any], tree: str) -> set[str]:
+        """The schemas in which the names of a body are looked up, but for pg_catalog."""
+        called = self._known(_FUNCTIONS, set(_MENTIONED.findall(tree)))
+        types = self._known(_TYPE_SCHEMAS, set(_TYPES.findall(tree)))
+        path = _named(_own_path(function) or "") or set()
+        return {facts["schema"] for _, facts in called} - {"pg_catalog"} | {name for (name,) in types} | path
 
     def _check_definers(self, said: dict[str, Any]) -> None:
         """A function that runs as its owner has no tree unless its owner may call what it calls."""
         for function in _definers(said):
             called = [int(number) for number in _MENTIONED.findall(function["tree"])]
-            if called and not self._ask(_AS_OWNER, function["owner"], called)[0][0]:
+            schemas = sorted(self._schemas(function, function["tree"]))
+            if not self._ask(_AS_OWNER, function["owner"], called, schemas)[0][0]:
                 function["tree"] = AMBIGUOUS
 
     def _known(self, query: str, oids: Iterable[str]) -> list[Any]:
@@ -256,6 +279,20 @@ def _is_text(function: Mapping[str, Any]) -> bool:
     plain = function["language"] == "sql" and function["kind"] == "f" and not function["set"]
     own_path = not settings or (len(settings) == 1 and _PATH.fullmatch(settings[0]) is not None)
     return bool(plain and not function["count"] and function["tree"] is None and function["body"] and own_path)
+
+
+def _own_path(function: Mapping[str, Any]) -> str | None:
+    """The search_path that it sets for itself."""
+    settings: list[str] = function["settings"] or []
+    found = _PATH.fullmatch(settings[0]) if len(settings) == 1 else None
+    return None if found is None else found[1]
+
+
+def _named(path: str) -> set[str] | None:
+    """The schemas of a search_path but for those that everybody has; None when it depends on who calls."""
+    found = [_SCHEMA.fullmatch(part) for part in path.split(",")] if path else []
+    names = {each[1] if each[1] is not None else each[2] for each in found if each is not None}
+    return None if None in found or "$user" in names else names - {"", "pg_catalog", "pg_temp"}
 
 
 def _definers(said: Mapping[str, Any]) -> list[dict[str, Any]]:

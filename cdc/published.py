@@ -47,8 +47,15 @@ def check_all(
     read = read_publications(connection, publications)
     sent: dict[tuple[str, str], Sent | None] = {}
     partitions: dict[int | None, frozenset[int]] = {}
+    checked: set[tuple[Any, ...]] = set()
     for each in subscriptions:
         table = (each.schema, each.table)
+        if type(each) is Subscription and each.named:
+            # Many may have been checked together, and were told the same.
+            same = (*table, each.operations, each._oid, each._attached, id(each._sent))
+            if same in checked:
+                continue
+            checked.add(same)
         if table not in sent:
             sent[table] = sent_of(read, table)
         if isinstance(each, Member) and not each.named:

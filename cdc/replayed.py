@@ -150,7 +150,7 @@ class ReplaySession(Session):
         for member in newcomers:
             self.admission.join(member, relation)
 
-    def relation(self, message: RelationMessage, roles: Collection[str]) -> Relation:
+    def relation(self, message: RelationMessage, roles: Collection[str], xid: int | None = None) -> Relation:
         """See `Session.relation`."""
         told = self._reading.told(message)
         if told is None:

@@ -8,6 +8,7 @@ in their place. The manual: "System Catalogs" and "Access Privilege Inquiry Func
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -58,11 +59,12 @@ def read_facts(connection: psycopg.Connection[Any], oids: Collection[int]) -> di
 
 def read_roles(connection: psycopg.Connection[Any], names: Collection[str]) -> Roles:
     """The roles of these names, and all that they are members of, as of now; without those that do not exist."""
-    with connection.transaction(force_rollback=True):
-        connection.execute("RESET TimeZone")  # or the server would tell of the setting that `connect` has made
-        row = psycopg.RawCursor(connection).execute(ROLES, [list(names)]).fetchone()
+    row = psycopg.RawCursor(connection).execute(ROLES, [list(names)]).fetchone()
     assert row is not None
-    return Roles.read(json.loads(row[0]))
+    said = json.loads(row[0])
+    if "PGTZ" in os.environ:  # libpq asks for this zone then, so that the server's own is not to be seen.
+        said["zone"] = None
+    return Roles.read(said)
 
 
 def no_role(role: str) -> SubscriptionError:

@@ -27,6 +27,7 @@ from cdc.failures import translated
 from cdc.family import Member
 from cdc.log import log
 from cdc.lsn import Lsn, Position
+from cdc.parsed_bodies import list_functions
 from cdc.pgoutput import RelationMessage
 from cdc.publication import check_same, identifiers
 from cdc.relation import Relation
@@ -106,8 +107,11 @@ class Session:
         self.replication = ReplicationConnection(target.dsn, self._witness.of_walsender)
         self._pin()
         types = Types(target.decoders)
+        target.session_functions.check()
+        list_functions(self.control, target.session_functions.listed)
         with self.without_waiting(_LOCK_PATIENCE):
             self.admission = Admission(self.control, target.publications, self._caches, types, target.options.binary)
+            self.admission.judge.session_functions = target.session_functions
         if check is not None:
             with self.without_waiting(_LOCK_PATIENCE):
                 check(self.admission)
@@ -117,6 +121,9 @@ class Session:
             before = Former(former.replication.process_id, asked, former.untold)
         self.slot: OpenSlot = target.opening(self.replication, self.control, before).open()
         self.saved = self.asked = self.slot.saved
+        same = former is not None and former.saved.epoch == self.saved.epoch and former.stream is not None
+        with self.without_waiting(_LOCK_PATIENCE):
+            self.admission.begin(self.saved.rights, former.admission if former is not None and same else None)
         self.untold = self.slot.gap
         if former is not None and self.slot.temporary:
             self._after_temporary(former.saved.position)
@@ -176,11 +183,11 @@ class Session:
         """See `server.invisible`."""
         return invisible(self.control)
 
-    def relation(self, message: RelationMessage, roles: Collection[str]) -> Relation:
+    def relation(self, message: RelationMessage, roles: Collection[str], xid: int | None = None) -> Relation:
         """See `Admission.relation`; rights that are locked, as by a prepared ALTER TABLE, stay as they are known."""
         if roles:
             with suppress(psycopg.errors.LockNotAvailable), self.without_waiting():
-                return self.admission.relation(message, roles)
+                return self.admission.relation(message, roles, xid)
         return self.admission.relation(message, ())
 
     def join(self, newcomers: Sequence[Member], relation: Relation) -> None:
@@ -250,6 +257,7 @@ class Session:
         if self.untold is not None:
             return
         saved = replace(self.saved, position=position or self.saved.position, flush_lsn=lsn)
+        saved = replace(saved, rights=self.admission.judge.book.as_of(lsn))
         state = self._target.state
         self.asked = saved
         if state is not None and not self.slot.temporary:

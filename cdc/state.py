@@ -34,6 +34,7 @@ class Saved:
         publications: names of the publications that were streamed. Ordinals count what these send, so that a
             position inside a transaction means nothing with other ones.
         publication_oids: their OIDs, in the same order. One that was dropped and made again has another.
+        rights: id of the last row of cdc.rights before `flush_lsn`; None when it is not known.
     """
 
     system_id: str
@@ -43,6 +44,7 @@ class Saved:
     flush_lsn: Lsn | None = None
     publications: tuple[str, ...] = ()
     publication_oids: tuple[int, ...] = ()
+    rights: int | None = None
 
 
 class State(Protocol):
@@ -59,18 +61,20 @@ class State(Protocol):
 
 
 _LOAD = """
-SELECT system_id, timeline, epoch, commit_lsn::text, ordinal, flush_lsn::text, publications, publication_oids
+SELECT system_id, timeline, epoch, commit_lsn::text, ordinal, flush_lsn::text, publications, publication_oids,
+       rights
 FROM cdc.slots WHERE slot = %s
 """
 _SAVE = """
 INSERT INTO cdc.slots (slot, system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, publications,
-                       publication_oids, saved_at)
+                       publication_oids, rights, saved_at)
 VALUES (%(slot)s, %(system_id)s, %(timeline)s, %(epoch)s, %(commit_lsn)s, %(ordinal)s, %(flush_lsn)s,
-        %(publications)s, %(publication_oids)s::oid[], now())
+        %(publications)s, %(publication_oids)s::oid[], %(rights)s, now())
 ON CONFLICT (slot) DO UPDATE SET
     system_id = excluded.system_id, timeline = excluded.timeline, epoch = excluded.epoch,
     commit_lsn = excluded.commit_lsn, ordinal = excluded.ordinal, flush_lsn = excluded.flush_lsn,
-    publications = excluded.publications, publication_oids = excluded.publication_oids, saved_at = now()
+    publications = excluded.publications, publication_oids = excluded.publication_oids, rights = excluded.rights,
+    saved_at = now()
 """
 _REMEDY = (
     "run `cdc setup --dsn …` as a role that may create it (it makes the schema cdc and the table cdc.slots), "
@@ -94,10 +98,10 @@ class DatabaseState:
             raise ConfigurationError(f"this role may not use cdc.slots ({error}): {_REMEDY}") from error
         if row is None:
             return None
-        system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, publications, oids = row
+        system_id, timeline, epoch, commit_lsn, ordinal, flush_lsn, publications, oids, rights = row
         position = None if commit_lsn is None else Position(epoch, Lsn.parse(commit_lsn), ordinal)
         flush = None if flush_lsn is None else Lsn.parse(flush_lsn)
-        return Saved(system_id, timeline, epoch, position, flush, tuple(publications), tuple(oids))
+        return Saved(system_id, timeline, epoch, position, flush, tuple(publications), tuple(oids), rights)
 
     def save(self, connection: psycopg.Connection[Any], slot: str, saved: Saved) -> None:
         """See `State.save`."""
@@ -112,6 +116,7 @@ class DatabaseState:
             "flush_lsn": None if saved.flush_lsn is None else str(saved.flush_lsn),
             "publications": list(saved.publications),
             "publication_oids": list(saved.publication_oids),
+            "rights": saved.rights,
         }
         try:
             connection.execute(_SAVE, values)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from struct import Struct
 from struct import error as StructError
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from cdc.errors import DecodeError, UnsupportedMessage
 from cdc.events import Delete, Effect, Insert, Truncate, Update
@@ -33,7 +33,7 @@ from cdc.standby import Standby
 from cdc.transaction import Place, Transaction
 from cdc.tuples import HEADER, damaged
 
-__all__ = ["Reached", "Received", "Stream"]
+__all__ = ["Reached", "Received", "Repeated", "Stream"]
 
 _KEEPALIVE = Struct(">QqB").unpack_from
 _KEEPALIVE_SIZE = 18
@@ -49,9 +49,16 @@ class Reached(Enum):
 
 _REACHED = Reached.REACHED
 
+
+class Repeated(NamedTuple):
+    """A row of cdc.rights that was finished before. It says what the rights are, and is no event."""
+
+    row: Insert
+
+
 Received: TypeAlias = (
     "Transaction | Insert | Update | Delete | list[Truncate] | Message | RelationMessage | Reached | Committed"
-    " | PreparedEnd"
+    " | PreparedEnd | Repeated"
 )
 """What a frame means to the loop. A `Transaction` begins."""
 
@@ -188,13 +195,22 @@ class Stream:
 
     # Changes of rows.
 
-    def _insert(self, data: bytes, at: int) -> Insert | None:
+    def _insert(self, data: bytes, at: int) -> Insert | Repeated | None:
         place = self._next()
         if place is None:
-            return None
+            return self._repeated(data, at)
         oid, new = insert(data, at)
         relation = self.relations.get(oid) or self._unknown(oid)
         return Insert(place, relation, None, Row(relation.whole, data, new), _ENTER)
+
+    def _repeated(self, data: bytes, at: int) -> Repeated | None:
+        """What is told of an insert that was finished before."""
+        oid, new = insert(data, at)
+        relation, transaction = self.relations.get(oid), self.transaction
+        if transaction is None or relation is None or (relation.schema, relation.table) != ("cdc", "rights"):
+            return None
+        place = (transaction, self.ordinal)
+        return Repeated(Insert(place, relation, None, Row(relation.whole, data, new), _ENTER))
 
     def _update(self, data: bytes, at: int) -> Update | None:
         place = self._next()

@@ -142,7 +142,7 @@ class Subscribing(Consuming):
         self._wake()
 
     def _check_name(self, subscription: Subscription) -> None:
-        if subscription.parks and any(each.parks and each.name == subscription.name for each in self.subscriptions):
+        if subscription.parks and any(each.parks for each in self._namesakes.of(subscription)):
             raise ConfigurationError(
                 f"two subscriptions with on_error='park' are called {subscription.name!r}: parked events are kept by "
                 "the subscription's name, so give each its own with name="

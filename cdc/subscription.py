@@ -6,6 +6,7 @@ Pure: no I/O. It is the name that users hold on to; what it means for one relati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from sys import intern
 from typing import Any, Protocol
 
 from cdc.errors import SubscriptionError
@@ -23,6 +24,8 @@ from cdc.transaction import Place
 __all__ = ["OPERATIONS", "Handler", "Subscription", "operations_of"]
 
 OPERATIONS = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE"})
+
+_USUAL = Terms()
 
 Handler = Callable[[Event], Any]
 """Called with each event. With `AsyncConsumer` it may be a coroutine function."""
@@ -97,6 +100,7 @@ class Subscription(Called):
         "_renewed",
         "_seen",
         "_sent",
+        "_sight",
         "_trouble",
         "_undecided",
         "_view",
@@ -137,8 +141,9 @@ class Subscription(Called):
         self.asked = operations is not None
         self.filter = filter
         self.subject = subject
-        self.terms = terms or Terms()
-        self.name = name or f"{schema}.{table} {getattr(handler, '__qualname__', type(handler).__name__)}"
+        self.terms = terms or _USUAL
+        called = name or f"{schema}.{table} {getattr(handler, '__qualname__', type(handler).__name__)}"
+        self.name = intern(called) if type(called) is str else called
         self.lane = lane_of(self.name, self.terms)
         self.accept_undecided = accept_undecided
         self.first = first
@@ -148,6 +153,8 @@ class Subscription(Called):
         self._undecided = 0
         self._errors = 0
         self._problem: str | None = None
+        self._sight = 0
+        """What a subject may see by the rights that were judged last: equal numbers are equal sights; 0 is nothing."""
         self._view: Judged | None = None
         """Its view on the table as it was announced last; that counts for it."""
         self._order = 0

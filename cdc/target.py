@@ -16,6 +16,7 @@ from cdc.connection import ReplicationConnection
 from cdc.lsn import Position
 from cdc.options import Options
 from cdc.server import identify
+from cdc.session_functions import SessionFunctions
 from cdc.slot import SAVED, Former, Opening, SlotWait
 from cdc.slot_maker import SlotMaker
 from cdc.state import State
@@ -38,6 +39,7 @@ class Target:
         start_after: the user's own position, None when he has nothing yet, or `SAVED`.
         wait: how long to wait while somebody else holds the slot.
         park_file: what stands in for the parking lot's table; None for the default path.
+        session_functions: the functions that the server runs for each subject.
     """
 
     dsn: str
@@ -50,6 +52,7 @@ class Target:
     start_after: Position | str | None = SAVED
     wait: SlotWait = field(default_factory=SlotWait)
     park_file: Path | None = None
+    session_functions: SessionFunctions = field(default_factory=lambda: SessionFunctions((), None))
 
     def opening(
         self, replication: ReplicationConnection, connection: psycopg.Connection[Any], former: Former | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypedDict
 
 from cdc.errors import ConfigurationError
@@ -99,7 +100,14 @@ class Terms:
             raise TypeError(f"there is no option {', '.join(sorted(unknown))}; there are {', '.join(sorted(OPTIONS))}")
         if options.get("linger") is not None and options.get("batch") is None:
             raise ConfigurationError("linger is for lists: say how long they may be with batch=")
-        return cls(**{name: value for name, value in options.items() if name not in _CHOICES})
+        terms = cls(**{name: value for name, value in options.items() if name not in _CHOICES})
+        return _shared(terms)
+
+
+@lru_cache(maxsize=64)
+def _shared(terms: Terms) -> Terms:
+    """The same terms for all who want the same."""
+    return terms
 
 
 def _check(name: str, value: Any, what: str, least: int = 0, fraction: bool = False, optional: bool = False) -> None:

@@ -17,9 +17,12 @@ from cdc.target import Target
 
 __all__ = ["health_of"]
 
+_IN_ORDER = "rights are those of the change's position, by cdc.rights; roles are read every few seconds"
+_NEWEST = "rights are the newest ones, read every few seconds, not those of the change's position"
 
-def health_of(loop: Loop, target: Target, readers: Sequence[Subscription]) -> Health:
-    """Whether a consumer is well, and if not, why. Never waits."""
+
+def health_of(loop: Loop, target: Target, readers: Sequence[Subscription], withheld: Sequence[str] = ()) -> Health:
+    """Whether a consumer is well, and if not, why; `withheld` says which rows could not be judged. Never waits."""
     link, session = loop.link, loop.link.session
     standby = session.stream.standby if session is not None and session.stream is not None else None
     history, now = link.history, datetime.now(UTC)
@@ -30,7 +33,7 @@ def health_of(loop: Loop, target: Target, readers: Sequence[Subscription]) -> He
         colour=colour,
         status=link.status,
         reasons=reasons,
-        notes=_notes(loop, target, readers),
+        notes=(*_notes(loop, target, readers), *withheld),
         slot=session.slot.name if session is not None else target.slot,
         received_lsn=standby.finished_lsn if standby is not None else Lsn(0),
         confirmed_lsn=standby.confirmed_lsn if standby is not None else Lsn(0),
@@ -58,6 +61,8 @@ def _problems(loop: Loop, target: Target) -> tuple[str, ...]:
         problems.append(f"parked events: {lot.count}; `cdc parked list` shows them")
     if lot.problem is not None:
         problems.append(lot.problem)
+    if link.session is not None and (problem := link.session.admission.judge.book.standing.problem) is not None:
+        problems.append(problem)
     if link.recorder is not None and link.recorder.problem is not None:
         problems.append(link.recorder.problem)
     return (*problems, *loop.lanes.problems)
@@ -69,7 +74,9 @@ def _notes(loop: Loop, target: Target, subscriptions: Sequence[Subscription]) ->
     if target.slot is not None and target.state is None:
         notes.append("state=None: nothing is remembered, so a re-created slot goes unnoticed")
     if any(each.subject is not None for each in subscriptions):
-        notes.append("rights are the newest ones, read every few seconds, not those of the change's position")
+        session = loop.link.session
+        in_order = session is not None and session.admission.judge.book.standing.oid is not None
+        notes.append(_IN_ORDER if in_order else _NEWEST)
     if denied:
         notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
     return (*notes, *loop.snapshots.notes())

@@ -170,13 +170,19 @@ BEGIN
         PERFORM cdc.make('table', 'cdc.slots', 'CREATE TABLE cdc.slots (slot text PRIMARY KEY, '
             'system_id text NOT NULL, timeline integer NOT NULL, epoch text NOT NULL, commit_lsn pg_lsn, '
             'ordinal bigint, flush_lsn pg_lsn, publications text[] NOT NULL DEFAULT ''{}'', '
-            'saved_at timestamptz NOT NULL DEFAULT now(), publication_oids oid[] NOT NULL DEFAULT ''{}'') '
+            'saved_at timestamptz NOT NULL DEFAULT now(), publication_oids oid[] NOT NULL DEFAULT ''{}'', '
+            'rights bigint) '
             'WITH (fillfactor = 50)', 'DROP TABLE IF EXISTS cdc.slots');
     ELSIF NOT EXISTS (SELECT FROM pg_attribute
                       WHERE attrelid = 'cdc.slots'::regclass AND attname = 'publication_oids') THEN
         -- From a version before it.
         ALTER TABLE cdc.slots ADD COLUMN publication_oids oid[] NOT NULL DEFAULT '{}';
         RAISE NOTICE 'ALTER TABLE cdc.slots ADD COLUMN publication_oids';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'cdc.slots'::regclass AND attname = 'rights') THEN
+        -- From a version before it. It is the id of the last row of cdc.rights that counts at flush_lsn.
+        ALTER TABLE cdc.slots ADD COLUMN rights bigint;
+        RAISE NOTICE 'ALTER TABLE cdc.slots ADD COLUMN rights';
     END IF;
     IF to_regclass('cdc.snapshots') IS NULL THEN
         PERFORM cdc.make('table', 'cdc.snapshots', 'CREATE TABLE cdc.snapshots (slot text, name text, '

@@ -73,6 +73,22 @@ JOIN pg_catalog.pg_publication_tables t ON t.schemaname = p.schemaname AND t.tab
 WHERE t.pubname = coalesce(nullif(current_setting('cdc.publication', true), ''), 'wells')
 ORDER BY 1, 2, 3;
 
+-- Rights in the stream: the table cdc.rights and what fills it
+SELECT wanted.name AS publication, c.oid IS NOT NULL AS "table", o.rolname AS owner, p.tablename IS NOT NULL AS published,
+       t.triggers,
+       CASE WHEN c.oid IS NULL THEN 'Rights are the newest ones, not those of a change''s time: run 10_rights.sql as a superuser.'
+            WHEN NOT o.rolsuper THEN 'Its owner is no superuser, so it is not used: DROP TABLE cdc.rights; then run 10_rights.sql.'
+            WHEN t.triggers < 2 THEN 'An event trigger is missing or disabled, so it is not used: run 10_rights.sql, or ALTER EVENT TRIGGER … ENABLE;'
+            WHEN p.tablename IS NULL THEN format('It is not published, so it is not used: ALTER PUBLICATION %I ADD TABLE cdc.rights;', wanted.name)
+       END AS warning
+FROM (SELECT coalesce(nullif(current_setting('cdc.publication', true), ''), 'wells') AS name) AS wanted
+LEFT JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass('cdc.rights')
+LEFT JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
+LEFT JOIN pg_catalog.pg_publication_tables p
+    ON p.pubname = wanted.name AND p.schemaname = 'cdc' AND p.tablename = 'rights'
+CROSS JOIN LATERAL (SELECT count(*) AS triggers FROM pg_catalog.pg_event_trigger
+                    WHERE evtname IN ('cdc_rights', 'cdc_rights_dropped') AND evtenabled IN ('O', 'A')) AS t;
+
 -- The slots of this database
 SELECT slot_name, plugin, temporary, active_pid, confirmed_flush_lsn, wal_status,
        pg_size_pretty(lag.bytes) AS lag, pg_size_pretty(safe_wal_size) AS safe_wal_size,

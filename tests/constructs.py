@@ -44,10 +44,12 @@ EXPRESSIONS: dict[str, tuple[str, str]] = {
     "COALESCE": ("COALESCE", "COALESCE(status, 'none') <> 'none'"),
     "NULLIF": ("NULLIF", "NULLIF(status, '') IS NOT NULL"),
     "MINMAX": ("GREATEST, LEAST", "GREATEST(depth, 10) > 20"),
-    "ARRAY": ("ARRAY[…]", "id = ANY (ARRAY[1, depth::int])"),
+    "ARRAY": ("ARRAY[…]", "tags && ARRAY['a', status]"),
+    "ARRAYCOERCE": ("a cast of an array", "id::bigint = ANY (ARRAY[1, id]::bigint[])"),
     "RELABELTYPE": ("a cast that changes nothing but the type's name", "code::text = 'a'"),
     "COERCEVIAIO": ("a cast from and to text", "id::text = status"),
     "COLLATE": ("COLLATE", "name COLLATE \"C\" < 'b'"),
+    "SUBSCRIPTINGREF": ("an element of an array, a part of jsonb", "tags[1] = 'a'"),
     "SQLVALUEFUNCTION": ("current_user, current_date and the like", "closed_at < current_date"),
     "SUBLINK": ("(SELECT …) of the session, without FROM", "owner = (SELECT auth.uid())"),
 }
@@ -59,7 +61,7 @@ SESSION: list[tuple[str, str]] = [
     ("claims within claims", "status = auth.jwt() -> 'app_metadata' ->> 'status'"),
     ("a custom setting", "status = current_setting('app.status', true)"),
     ("the role", "status = current_user"),
-    ("the time of the change", "closed_at > now()"),
+    ("the time of the change", "closed_at > now() - interval '1 day'"),
 ]
 """Values of the session, with an example."""
 
@@ -95,6 +97,7 @@ _SHORT = {
     "character": "char(n)",
     "bit varying": "varbit",
     "anyarray": "arrays",
+    "integer[]": "arrays",
     "anycompatiblearray": "arrays",
     "anyelement": "an element",
     "anycompatible": "an element",
@@ -107,11 +110,13 @@ _FAMILIES = {
     "Dates and times": ["date", "timestamp", "timestamptz", "time", "timetz", "interval", ""],
     "Arrays": ["arrays", "an element"],
     "JSON": ["json", "jsonb"],
+    "Networks": ["inet", "cidr", "macaddr", "macaddr8"],
+    "Bits": ["bit", "varbit"],
 }
-_INNER = {"dround", "dtrunc", "numeric_div_trunc", "textlen", "like", "notlike", "like_escape"}
+_INNER = {"dround", "dtrunc", "numeric_div_trunc", "numeric_sqrt", "textlen", "like", "notlike", "like_escape"}
 """What SQL has another name for."""
 _SIGNS = ["=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "%", "||"]
-_ENUM = 1_000_000
+_ENUM, _INTEGERS = 1_000_000, 1007
 
 
 def page(connection: psycopg.Connection) -> str:
@@ -233,7 +238,7 @@ def _filters() -> Iterator[str]:
     types = Types()
     types.add([TypeInfo(_ENUM, "public", "enums", "e", labels=("a", "b"))])
     rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for oid in [*SCALARS, _ENUM]:
+    for oid in [*SCALARS, _ENUM, _INTEGERS]:
         found = tuple(operator for operator in OPERATORS if _takes(oid, operator, types))
         rows[found].append(_short(types.name(oid)))
     yield "## Filters\n"

@@ -106,7 +106,7 @@ class Grid:
         return random.Random(signature).sample(every, self.limit)
 
     def query(self, name: str, call: list[tuple[str, Literal]], variadic: bool) -> str:
-        args = [f"{_quoted(literal)}::{kind}" for kind, literal in call]
+        args = [f"{quoted(literal)}::{kind}" for kind, literal in call]
         if self.collation:
             args = [
                 f"{arg} {self.collation}" if kind.split("[")[0] in _COLLATED else arg
@@ -168,7 +168,7 @@ def _bytes(cell: bytes) -> bytes:
 _COLLATED = {"text", "character varying", "character", "name"}
 
 
-def _quoted(literal: Literal) -> str:
+def quoted(literal: Literal) -> str:
     if literal is None:
         return "NULL"
     doubled = literal.replace("'", "''")

@@ -18,6 +18,9 @@ QUICK = cdc.Backoff(first=0.05, longest=0.2)
 SETUP = read_script("01_schema.sql") + read_script("09_parked.sql")
 """The schema cdc, as `cdc setup` makes it."""
 
+RIGHTS = read_script("10_rights.sql")
+"""The table cdc.rights, in the publication wells, as `cdc setup` makes it for a superuser."""
+
 
 class Running:
     """A consumer of one kind ("blocking" or "asyncio"), started on `with`, and what its handlers received.

@@ -125,7 +125,9 @@ class Table:
             self.connection.execute(f"CREATE POLICY p{number} ON w {clause}")
 
     def rights(self, role: str) -> TableRights:
-        return load_rights(self.connection, self.oid, role)
+        found = load_rights(self.connection, self.oid, role)
+        self.types.add(load_types(self.connection, self.types.missing(found.type_oids)))
+        return found
 
     def decide(self, subject: Subject, rights: TableRights | None = None) -> Decision:
         """What the subject may see, judged at the moment of the database's clock."""

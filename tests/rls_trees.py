@@ -151,7 +151,7 @@ def op(oid: int, left: str, right: str, collation: int = 100) -> str:
 
 def call(oid: int, *args: str, result: int = UUID) -> str:
     listed = f"({' '.join(args)})" if args else "<>"
-    return f"{{FUNCEXPR :funcid {oid} :funcresulttype {result} :args {listed} :location -1}}"
+    return f"{{FUNCEXPR :funcid {oid} :funcresulttype {result} :inputcollid 100 :args {listed} :location -1}}"
 
 
 def both(word: str, *args: str) -> str:

@@ -133,6 +133,8 @@ class Config(BaseSettings):
     park_file: _Name | None = None
     wait_for_slot: Annotated[float, Field(ge=0)] = 5.0
     failover: bool = False
+    session_functions: Annotated[list[_Name], NoDecode, BeforeValidator(_listed)] = []
+    rights_dsn: SecretStr | None = None
     log: LogConfig = LogConfig()
     http: HttpConfig | None = None
     subscription: list[SubscriptionConfig] = []

@@ -102,6 +102,8 @@ def _consumer(config: Config) -> Consumer:
         park_file=config.park_file,
         wait_for_slot=config.wait_for_slot,
         failover=config.failover,
+        session_functions=config.session_functions,
+        rights_dsn=None if config.rights_dsn is None else config.rights_dsn.get_secret_value(),
     )
 
 

@@ -72,6 +72,9 @@ def setup(
 ) -> None:
     """Prepare a database: the schema cdc and the publication, and what the flags ask for.
 
+    A superuser also gets the table cdc.rights, published too, and event triggers that fill it: rights are applied at
+    their place in the stream then.
+
     Run it as often as you like: what is there stays as it is. It is one transaction. `cdc drop --everything` undoes
     what it made. Names of tables are case-sensitive; one with quotes is read as SQL reads it.
 
@@ -102,7 +105,7 @@ def _scripts(all_tables: bool, role: bool, rls: bool, replica_identity_full: boo
     """The scripts to run. Not in the order of their numbers.
 
     A publication wants the replica identity to be there, and the role is granted what is published by then. The
-    parking lot is for those who may save positions.
+    parking lot is for those who may save positions, and so is the table of rights, which joins the publication.
     """
     chosen = {
         "01_schema.sql": True,
@@ -112,6 +115,7 @@ def _scripts(all_tables: bool, role: bool, rls: bool, replica_identity_full: boo
         "05_row_level_security.sql": rls,
         "02_role.sql": role,
         "09_parked.sql": True,
+        "10_rights.sql": True,
     }
     return [name for name, wanted in chosen.items() if wanted]
 

@@ -22,6 +22,7 @@ from cdc.predicate import (
     Cover,
     Predicate,
     Probe,
+    among,
     equal,
     every,
     negation,
@@ -85,12 +86,7 @@ def _same(condition: Condition, target: Target) -> Predicate:
     wanted = frozenset(target.hashable(value) for value in condition.values)
     if len(wanted) == 1:
         return equal(target.index, next(iter(wanted)), equality.from_cell)
-    probe = Probe(target.index, equality.from_cell)
-    cover: Cover = frozenset((probe, value) for value in wanted)
-    read = equality.from_cell
-    if read is None:
-        return _on_cell(target, wanted.__contains__, ("in", probe, wanted), cover)
-    return _on_cell(target, lambda cell: read(cell) in wanted, ("in", probe, wanted), cover)
+    return among(target.index, wanted, equality.from_cell)
 
 
 def _one_of(condition: Condition, target: Target) -> Predicate:
@@ -117,7 +113,7 @@ def _isdistinct(condition: Condition, target: Target) -> Predicate:
     test = same.test
     cover = same.cover if condition.negated else None
     key = None if same.key is None else ("not distinct" if condition.negated else "distinct", same.key)
-    return Predicate(lambda cells: outcomes[test(cells)], same.columns, cover, key)
+    return Predicate(lambda cells: outcomes[test(cells)], same.columns, cover, key, raises=same.raises)
 
 
 _DISTINCT = {TRUE: FALSE, FALSE: TRUE, NULL: TRUE, UNKNOWN: _EITHER, ERROR: ERROR}
@@ -155,9 +151,7 @@ def _is(condition: Condition, target: Target) -> Predicate:
 _WORDS = {"null": None, "not_null": None, "unknown": None, "true": b"t", "false": b"f"}
 
 
-def _on_cell(
-    target: Target, holds: Callable[[bytes], bool], key: tuple[object, ...], cover: Cover | None = None
-) -> Predicate:
+def _on_cell(target: Target, holds: Callable[[bytes], bool], key: tuple[object, ...]) -> Predicate:
     """A condition on a cell that is neither NULL nor unknown."""
     index, moment = target.index, target.context.moment
 
@@ -173,7 +167,7 @@ def _on_cell(
         except (ValueError, Undecided):
             return UNKNOWN
 
-    return Predicate(test, frozenset({index}), cover, key)
+    return Predicate(test, frozenset({index}), None, key, raises=True)
 
 
 def _key(condition: Condition, target: Target) -> tuple[object, ...]:

@@ -64,7 +64,7 @@ _COMPARISONS = {
     3220: ("pg_lsn_", "pg_lsn"),
 }
 _EQUAL_ONLY = {3802: ("jsonb_", "jsonb")}
-_ENUM = ("enum_", "anyenum")
+_ENUM, _ARRAY = ("enum_", "anyenum"), ("array_", "anyarray")
 _PATTERNS = {
     "like": "like(",
     "ilike": "iclike(",
@@ -150,7 +150,7 @@ class Target:
         """What compares a cell with the value. Raises SubscriptionError when the type has no such comparison here."""
         named = _COMPARISONS.get(self.base)
         if operator == "eq":
-            named = named or _EQUAL_ONLY.get(self.base)
+            named = named or _EQUAL_ONLY.get(self.base) or self._array
         elif self.is_enum:
             named = _ENUM
         function = None if named is None else builtin(_signature(*named, _SUFFIXES[operator]))
@@ -206,6 +206,14 @@ class Target:
             raise self._misfit(problem) from None
         except (Failed, ValueError) as error:
             raise self._misfit(str(error)) from None
+
+    @property
+    def _array(self) -> tuple[str, str] | None:
+        """The functions of arrays, if it is one whose elements can be compared."""
+        element = self.datums.element(self.base)
+        if element is None or not (element.is_enum or element.oid in _COMPARISONS | _EQUAL_ONLY):
+            return None
+        return _ARRAY
 
     def _incomparable(self, operator: str) -> SubscriptionError:
         if self.equality is not None:

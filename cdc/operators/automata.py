@@ -14,7 +14,7 @@ from cdc.operators.expressions import Alternatives, Border, Characters, Repeated
 __all__ = ["Automaton", "TooWideError"]
 
 _MOST_STATES, _MOST_PARTS = 800, 4000
-_MOST_WORK = 300_000
+_MOST_WORK = 20_000
 """Steps of making states while one text is read."""
 _MOST_KEPT = 20_000
 _MATCHED, _BEGIN, _END, _EITHER = "matched", "begin", "end", "either"

@@ -33,7 +33,10 @@ def _bytes_input(context: Context, text: str) -> bytes:
         return bytes.fromhex(text[2:])
     if not text.isascii() and not context.utf8:
         raise Undecided("bytes of a text beyond ASCII in another encoding than UTF8")
-    raw = text.encode()
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError:
+        raise failing("bytea") from None
     if _LOOSE.search(_ESCAPED.sub(b"", raw)):
         raise failing("bytea")
     return _ESCAPED.sub(lambda match: b"\\" if match[1] else bytes([int(match[2], 8)]), raw)

@@ -7,7 +7,7 @@ from version to version, and the tests hold each one against every supported ser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Builtin", "Table"]
@@ -25,6 +25,8 @@ class Builtin:
         timed: whether its result depends on the moment.
         equality: whether it is a type's `=`, so that equal hashables of `Equality` decide it.
         ordered: whether it needs the order of texts, so that it is `Undecided` but under a `CODE_POINT` collation.
+        refuses: takes the arguments, those that are constants as their datums and others as `UNSENT`, and says what
+            of them is not evaluated here, so that it is refused before there is a row; None when there is nothing.
     """
 
     call: Callable[..., object]
@@ -33,6 +35,7 @@ class Builtin:
     timed: bool = False
     equality: bool = False
     ordered: bool = False
+    refuses: Callable[[Sequence[object]], str | None] | None = None
 
 
 Table = Mapping[str, Builtin]

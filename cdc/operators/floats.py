@@ -28,6 +28,7 @@ __all__ = ["CODECS", "TABLE", "double_of", "float_key", "real_of"]
 _SINGLE, _BIG_ENDIAN = Struct("<f"), Struct(">f")
 _FIXED = range(-4, 6)  # exponents of reals that the server prints without `e`
 _ODD = re.compile(r"[+-]?(?:nan|0x).*", re.IGNORECASE | re.DOTALL)  # what C's strtod reads, on some systems
+_EXACT, _BITS = 2**53, 53
 _REAL, _DOUBLE = "real", "double precision"
 
 
@@ -180,6 +181,16 @@ def _root(value: float) -> float:
     return math.sqrt(value)
 
 
+def _power(base: float, exponent: float) -> float:
+    """Of whole numbers with a result that is exact; everything else depends on the C library."""
+    if not (base.is_integer() and exponent.is_integer() and abs(base) < _EXACT and 0 <= exponent < _BITS):
+        raise Undecided("a power that is not exact")
+    result = int(base) ** int(exponent)
+    if abs(result) >= _EXACT or (base == 0 and exponent):
+        raise Undecided("a power that is not exact")
+    return float(result)
+
+
 def _kept(operation: Callable[[float], int]) -> Callable[[float], float]:
     """Of a function that Python gives as an int: infinities and NaN stay, and so does the sign of a zero."""
     return lambda value: math.copysign(float(operation(value)), value) if math.isfinite(value) else value
@@ -216,6 +227,7 @@ TABLE: Table = {
     "float8(real)": Builtin(float),
     "float4(numeric)": Builtin(_real_of_numeric),
     "float8(numeric)": Builtin(double_of),
+    **{f"{name}({_DOUBLE}, {_DOUBLE})": Builtin(_power) for name in ("pow", "power", "dpow")},
     **{f"{name}(double precision)": Builtin(_root) for name in ("sqrt", "dsqrt")},
     **{f"{name}(double precision)": Builtin(_kept(round)) for name in ("round", "dround")},
     **{f"{name}(double precision)": Builtin(_kept(math.trunc)) for name in ("trunc", "dtrunc")},

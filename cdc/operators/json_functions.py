@@ -16,7 +16,7 @@ from cdc.operators.builtins import Builtin, Table
 from cdc.operators.context import Context, Failed, Undecided
 from cdc.operators.documents import Json, contains, equals, text_of
 
-__all__ = ["TABLE", "subscript"]
+__all__ = ["TABLE", "part", "subscript"]
 
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
 _INTEGER_END = 2**31
@@ -52,7 +52,8 @@ def subscript(text: str) -> int | None:
     return number if -_INTEGER_END <= number < _INTEGER_END else None
 
 
-def _path(document: Json, steps: Array) -> Json | None:
+def part(document: Json, steps: Array) -> Json | None:
+    """`#>`: what a path of texts leads to; None is NULL."""
     value = document.value
     if None in steps.elements:
         return None
@@ -179,8 +180,8 @@ TABLE: Table = {
     "jsonb_object_field_text(from_json jsonb, field_name text)": Builtin(_as_text(_field)),
     "jsonb_array_element(from_json jsonb, element_index integer)": Builtin(_element),
     "jsonb_array_element_text(from_json jsonb, element_index integer)": Builtin(_as_text(_element)),
-    "jsonb_extract_path(from_json jsonb, VARIADIC path_elems text[])": Builtin(_path),
-    "jsonb_extract_path_text(from_json jsonb, VARIADIC path_elems text[])": Builtin(_as_text(_path)),
+    "jsonb_extract_path(from_json jsonb, VARIADIC path_elems text[])": Builtin(part),
+    "jsonb_extract_path_text(from_json jsonb, VARIADIC path_elems text[])": Builtin(_as_text(part)),
     "jsonb_exists(jsonb, text)": Builtin(_exists),
     "jsonb_exists_any(jsonb, text[])": Builtin(_exists_any),
     "jsonb_exists_all(jsonb, text[])": Builtin(_exists_all),

@@ -32,7 +32,7 @@ from cdc.operators.intervals import finite, held_span, justified_hours
 from cdc.operators.times import TIME, TIMETZ, time_of_day
 from cdc.operators.zones import local_of, named_zone, utc_of, zone_of
 
-__all__ = ["TABLE", "timestamp_of_date"]
+__all__ = ["TABLE", "later", "timestamp_of_date"]
 
 _TO_TIMESTAMP = {
     days: next(micros for micros, other in TIMESTAMP_INFINITIES.items() if other == text)
@@ -68,6 +68,10 @@ def _days_between(later: int, earlier: int) -> int:
     if not is_finite_date(later) or not is_finite_date(earlier):
         raise Failed("cannot subtract infinite dates")
     return later - earlier
+
+
+def _at_time(days: int, time: int) -> int:
+    return held_timestamp(days * DAY + time) if is_finite_date(days) else _TO_TIMESTAMP[days]
 
 
 def _made_date(year: int, month: int, day: int) -> int:
@@ -107,6 +111,11 @@ def _plus(zone: tzinfo | Callable[[], tzinfo], micros: int, span: Span, sign: in
         if days:
             micros = held_timestamp(utc_of(known, local_of(known, micros) + days * DAY))
     return held_timestamp(micros + time)
+
+
+def later(zone: Callable[[], tzinfo], micros: int, span: Span) -> int:
+    """A timestamp and an interval. The zone is asked for when the interval has months or days."""
+    return _plus(zone, micros, span, 1)
 
 
 def _plain(sign: int) -> Callable[[int, Span], int]:
@@ -213,34 +222,6 @@ def _now(context: Context) -> int:
     return context.moment.microseconds
 
 
-def _overlaps(start: int | None, end: int | None, other: int | None, last: int | None) -> bool | None:
-    """Whether two periods have a time in common; a period may be written backwards, or lack an end that is NULL."""
-    (start, end), (other, last) = _period(start, end), _period(other, last)
-    if start is None or other is None:
-        return None
-    if start > other:
-        return _reaches(other, start, end, last)
-    if start < other:
-        return _reaches(start, other, last, end)
-    return True if end is not None and last is not None else None
-
-
-def _period(start: int | None, end: int | None) -> tuple[int | None, int | None]:
-    """With the earlier end in front; with the one that is known in front when the other is NULL."""
-    if start is None:
-        return end, None
-    return (end, start) if end is not None and start > end else (start, end)
-
-
-def _reaches(first: int, second: int, end: int | None, until: int | None) -> bool | None:
-    """Whether the period that starts first reaches the start of the second; `until` is the first one's end."""
-    if until is None:
-        return None
-    if second < until:
-        return True
-    return None if end is None else False
-
-
 _MADE = "(year integer, month integer, mday integer, hour integer, min integer, sec double precision)"
 
 
@@ -280,14 +261,11 @@ TABLE: Table = {
     **{f"{name}({TIMESTAMPTZ})": _contextual(_to_local) for name in ("timestamp", "timezone")},
     f"timestamptz({DATE})": _contextual(lambda context, days: _to_utc(context, timestamp_of_date(days))),
     **{f"{name}({TIMESTAMP})": _contextual(_to_utc) for name in ("timestamptz", "timezone")},
+    f"timestamptz({DATE}, {TIME})": _contextual(lambda context, days, time: _to_utc(context, _at_time(days, time))),
+    f"timedate_pl({TIME}, {DATE})": Builtin(lambda time, days: _at_time(days, time)),
     f"timestamp({TIMESTAMP}, integer)": Builtin(_precise),
     f"timestamptz({TIMESTAMPTZ}, integer)": Builtin(_precise),
-    **{
-        f"{name}({DATE}, {TIME})": Builtin(
-            lambda days, time: held_timestamp(days * DAY + time) if is_finite_date(days) else _TO_TIMESTAMP[days]
-        )
-        for name in ("datetime_pl", "timestamp")
-    },
+    **{f"{name}({DATE}, {TIME})": Builtin(_at_time) for name in ("datetime_pl", "timestamp")},
     **{
         f"{name}({DATE}, {TIMETZ})": Builtin(
             lambda days, zoned: (
@@ -309,9 +287,5 @@ TABLE: Table = {
     **{
         f"{name}()": _contextual(_now, timed=True)
         for name in ("now", "transaction_timestamp", "statement_timestamp", "clock_timestamp")
-    },
-    **{
-        f"overlaps({', '.join([kind] * 4)})": Builtin(_overlaps, strict=False)
-        for kind in (TIMESTAMP, TIMESTAMPTZ, TIME)
     },
 }

@@ -10,7 +10,7 @@ The manual: "Pattern Matching", POSIX Regular Expressions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from cdc.operators.automata import Automaton, TooWideError
@@ -18,6 +18,7 @@ from cdc.operators.builtins import Builtin, Table
 from cdc.operators.collating import certain
 from cdc.operators.context import Collation, Context, Undecided
 from cdc.operators.expressions import Refused, parse
+from cdc.values.equality import quoted
 
 __all__ = ["TABLE", "Pattern", "translate"]
 
@@ -76,8 +77,20 @@ def _matcher(ignores_case: bool, wanted: bool) -> Callable[[Context, str, str], 
     return call
 
 
+def _refuses(ignores_case: bool) -> Callable[[Sequence[object]], str | None]:
+    def refuses(args: Sequence[object]) -> str | None:
+        pattern = args[1]
+        if not isinstance(pattern, str) or translate(pattern, ignores_case=ignores_case) is not None:
+            return None
+        return f"the regular expression {quoted(pattern)}, which may mean something else to the server"
+
+    return refuses
+
+
 TABLE: Table = {
-    f"{prefix}{word}{ending}({kind}, text)": Builtin(_matcher(word == "icregex", ending == "eq"), contextual=True)
+    f"{prefix}{word}{ending}({kind}, text)": Builtin(
+        _matcher(word == "icregex", ending == "eq"), contextual=True, refuses=_refuses(word == "icregex")
+    )
     for prefix, kind in (("text", "text"), ("bpchar", "character"), ("name", "name"))
     for word in ("regex", "icregex")
     for ending in ("eq", "ne")

@@ -31,6 +31,8 @@ def _stripped(text: str) -> str:
 
 def _equals(sides: _Sides, wanted: bool) -> Callable[[Context, str, str], bool]:
     first, second = sides
+    if first is second is _whole:
+        return same if wanted else lambda context, left, right: not same(context, left, right)
     return lambda context, left, right: same(context, first(left), second(right)) is wanted
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from cdc.rls.compile import Decision, decide, review
 from cdc.rls.policy import ColumnRights, Function, Policy, TableRights, Unsupported
-from cdc.rls.subject import Subject
+from cdc.rls.subject import Answer, Subject
 
 __all__ = [
+    "Answer",
     "ColumnRights",
     "Decision",
     "Function",

@@ -11,9 +11,10 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from cdc.operators import UNSENT, Collation, Context, builtin
+from cdc.operators import UNSENT, Builtin, Collation, Context, builtin
 from cdc.predicate import NULL, Predicate, constant, equal
 from cdc.rls.compiler import BOOLEAN, Called, Compiler, Condition, Handler, conditional
+from cdc.rls.constants import constant_datum
 from cdc.rls.constructs import NotSupported, construct
 from cdc.rls.covers import array_cover
 from cdc.rls.expression import Bind, Expression, Session, SessionError, Term, Value, folded, known
@@ -32,10 +33,11 @@ def call(
 ) -> Expression:
     """The expression of a call. Raises NotSupported when its arguments are not those of the function."""
     _check(called, args, node, compiler)
+    _refuse(called.builtin, node, compiler)
     if not called.function.executable:
-        return forbidden(called.function, type_oid)
+        return forbidden(called.function, type_oid, compiler)
     function, is_quiet = called.builtin, called.is_quiet
-    context = compiler.context(compiler.collation(node, called)) if function.contextual else None
+    context = compiler.context(compiler.collation(node, called), node) if function.contextual else None
     if context is None:
         compiler.collation(node, called)
     session = function.contextual or any(arg.session for arg in args)
@@ -45,7 +47,7 @@ def call(
     def bind(session: Session) -> Term:
         terms = [bind(session.operand) for bind in binds]
         plain = function.call if context is None else partial(function.call, context(session))
-        quiet = is_quiet and _quiet(terms)
+        quiet = (is_quiet or _is_plain_pattern(called, terms)) and _quiet(terms)
         if function.strict and any(term.known and term.datum is None for term in terms) and _quiet(terms):
             return known(None, None if key is None else (key(None),))
         value = _strict(plain, terms) if function.strict else _lenient(plain, terms)
@@ -60,13 +62,25 @@ def call(
     return Expression(type_oid, words, columns, shared(bind, session), session, timed_args)
 
 
-def forbidden(function: Function, type_oid: int) -> Expression:
+def _refuse(function: Builtin, node: Node, compiler: Compiler) -> None:
+    """Raises NotSupported for constants that the function does not take here, such as some regular expressions."""
+    if function.refuses is None:
+        return
+    args = node.nodes("args")
+    constants = [constant_datum(arg, compiler.scope, compiler.datums) if arg.tag == "CONST" else UNSENT for arg in args]
+    problem = function.refuses(constants)
+    if problem is not None:
+        raise NotSupported(problem)
+
+
+def forbidden(function: Function, type_oid: int, compiler: Compiler) -> Expression:
     """A call of a function without the EXECUTE right, which PostgreSQL checks before it reads a row."""
+    reason = f"role {compiler.scope.rights.role} has no EXECUTE right on {function}"
 
     def bind(session: Session) -> Term:
-        raise SessionError(f"role {session.subject.role} has no EXECUTE right on {function}")
+        raise SessionError(reason)
 
-    return Expression(type_oid, str(function), frozenset(), bind, session=True)
+    return Expression(type_oid, str(function), frozenset(), bind, session=True, refusal=reason)
 
 
 def shared(bind: Bind, session: bool) -> Bind:
@@ -97,6 +111,14 @@ def _quiet(terms: Sequence[Term]) -> bool:
     return all(term.quiet for term in terms)
 
 
+def _is_plain_pattern(called: Called, terms: Sequence[Term]) -> bool:
+    """Whether it is LIKE with a pattern that is known and does not end with an escape, which would raise."""
+    if not called.function.name.endswith("like") or len(terms) != 2 or not terms[1].known:
+        return False
+    pattern = terms[1].datum
+    return pattern is None or (isinstance(pattern, str) and not pattern.endswith("\\"))
+
+
 def _columns(terms: Sequence[Term]) -> frozenset[int]:
     return frozenset[int]().union(*(term.columns for term in terms))
 
@@ -104,7 +126,9 @@ def _columns(terms: Sequence[Term]) -> frozenset[int]:
 def _check(called: Called, args: list[Expression], node: Node, compiler: Compiler) -> None:
     """That a call has as many arguments as the function takes, and of these types, unless it takes several types."""
     function = called.function
-    if len(args) != function.argument_count or function.returns_set or function.kind != "f":
+    listed = function.arguments.endswith('VARIADIC "any"') and node.fields.get("funcvariadic") == "false"
+    fits = len(args) >= function.argument_count if listed else len(args) == function.argument_count
+    if not fits or function.returns_set or function.kind != "f":
         raise NotSupported(construct(node, compiler.scope))
     for arg, expected in zip(args, function.arguments.split(", "), strict=False):
         given = compiler.type_name(arg.type_oid)

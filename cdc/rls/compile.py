@@ -12,11 +12,11 @@ subject the table, with the reason. The manual: "Row Security Policies" and CREA
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from functools import cache
-from zoneinfo import ZoneInfo
+from dataclasses import dataclass, replace
+from datetime import tzinfo
 
-from cdc.operators import Moment
+from cdc.operators import Moment, Undecided
+from cdc.operators.zones import named_zone
 from cdc.predicate import FALSE, TRUE, Predicate, Probe, constant
 from cdc.relation import Relation
 from cdc.rls.conditions import all_of, any_of
@@ -93,12 +93,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """The policies that apply to the role, compiled for one relation."""
+    """What is the same for all subjects of the role: grants, and the policies that apply, compiled for one relation."""
 
-    supported: tuple[tuple[Policy, Condition], ...]
-    refused: tuple[BoundPolicy, ...]
-    unsupported: tuple[Unsupported, ...]
-    denied: str | None
+    hidden: frozenset[str]
+    missing: str | None
+    supported: tuple[tuple[Policy, Condition], ...] = ()
+    refused: tuple[BoundPolicy, ...] = ()
+    unsupported: tuple[Unsupported, ...] = ()
+    denied: str | None = None
     columns: tuple[str, ...] = ()
 
 
@@ -123,29 +125,28 @@ def decide(
     """
     if (rights.role, rights.oid) != (subject.role, relation.oid):
         raise ValueError(f"rights of {rights.role} on {rights} do not judge {subject.role} on {relation}")
-    hidden = _hidden(rights, relation)
-    reason = _missing_right(rights, relation, hidden) or _renamed(rights, relation)
-    if reason is not None:
-        return Decision(constant(FALSE), hidden, reason, rights.exempt, (), granted=False)
-    if rights.exempt:
-        return Decision(constant(TRUE), hidden, None, True, ())
     compiled = _compiled(Scope(rights, relation, types, moment or _MOMENT))
+    hidden = compiled.hidden
+    if compiled.missing is not None:
+        return Decision(_NOTHING, hidden, compiled.missing, rights.exempt, (), granted=False)
+    if rights.exempt:
+        return Decision(_EVERYTHING, hidden, None, True, ())
     bound = _bind_all(compiled, Session(subject, _zone(subject.setting("timezone") or rights.zone)))
     policies = (*bound, *compiled.refused)
     reason = compiled.denied or _failed(bound)
-    predicate = constant(FALSE) if reason is not None else _together(bound)
+    predicate = _NOTHING if reason is not None else _together(bound)
     return Decision(predicate, hidden, reason, False, compiled.unsupported, policies=policies)
 
 
 _MOMENT = Moment()
+_NOTHING, _EVERYTHING = constant(FALSE), constant(TRUE)
 
 
-@cache
-def _zone(name: str | None) -> ZoneInfo | None:
-    """The time zone of this name; None when Python does not know it, so that what needs it is undecided."""
+def _zone(name: str | None) -> tzinfo | None:
+    """The time zone of this name; None when it is not surely the server's, so that what needs it is undecided."""
     try:
-        return None if name is None else ZoneInfo(name)
-    except (ValueError, OSError):
+        return None if name is None else named_zone(name)
+    except Undecided:
         return None
 
 
@@ -185,23 +186,29 @@ def _renamed(rights: TableRights, relation: Relation) -> str | None:
 
 
 def _compiled(scope: Scope) -> _Compiled:
-    """The compiled policies, kept with the rights for the relation that was asked for last."""
+    """What was compiled, kept with the rights for the relation that was asked for last."""
     room = scope.rights.compiled
     if room and room[0][1] is scope.types and room[0][2] is scope.moment and room[0][0] == scope.relation:
         return room[0][3]  # type: ignore[no-any-return]  # the room holds any value
-    compiled = _compile_policies(scope)
+    hidden = _hidden(scope.rights, scope.relation)
+    compiled = _Compiled(
+        hidden, _missing_right(scope.rights, scope.relation, hidden) or _renamed(scope.rights, scope.relation)
+    )
+    if compiled.missing is None and not scope.rights.exempt:
+        compiled = _compile_policies(compiled, scope)
     room[:] = [(scope.relation, scope.types, scope.moment, compiled)]
     return compiled
 
 
-def _compile_policies(scope: Scope) -> _Compiled:
+def _compile_policies(compiled: _Compiled, scope: Scope) -> _Compiled:
     granting = [policy for policy in scope.rights.policies if policy.applies and policy.node_text is not None]
     supported: list[tuple[Policy, Condition]] = []
     refused: list[BoundPolicy] = []
     unsupported: list[Unsupported] = []
     denied = None
     if not any(policy.permissive for policy in granting):
-        return _Compiled((), (), (), f"row-level security is on, and no policy lets role {scope.rights.role} read")
+        reason = f"row-level security is on, and no policy lets role {scope.rights.role} read"
+        return replace(compiled, denied=reason)
     for policy in granting:
         condition, problem = _attempt(policy, scope)
         if condition is not None:
@@ -213,7 +220,7 @@ def _compile_policies(scope: Scope) -> _Compiled:
     if not any(policy.permissive for policy, _ in supported) and denied is None:
         denied = f"no policy that cdc can decide lets role {scope.rights.role} read: {unsupported[0]}"
     columns = tuple(column.name for column in scope.relation.columns)
-    return _Compiled(tuple(supported), tuple(refused), tuple(unsupported), denied, columns)
+    return _Compiled(compiled.hidden, None, tuple(supported), tuple(refused), tuple(unsupported), denied, columns)
 
 
 def _attempt(policy: Policy, scope: Scope) -> tuple[Condition | None, str | None]:
@@ -234,7 +241,9 @@ def _identity(policy: Policy, scope: Scope) -> Hashable:
     rights, columns = scope.rights, scope.relation.columns
     return (
         (policy.name, policy.node_text, rights.oid, rights.utf8, rights.nondeterministic, rights.code_point),
+        rights.plain_case,
         tuple((column.name, column.type_oid) for column in columns),
+        tuple((number, column.name) for number, column in rights.columns.items()),
         frozenset(rights.functions.items()),
         frozenset(rights.operator_functions.items()),
         scope.types,

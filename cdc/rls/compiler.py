@@ -17,7 +17,7 @@ from typing import TypeAlias
 from cdc.operators import Builtin, Collation, Context, Datums, Failed, Undecided, builtin
 from cdc.predicate import Predicate
 from cdc.rls.constructs import NotSupported, Scope, construct
-from cdc.rls.expression import Expression, Session, Term, tested, testing
+from cdc.rls.expression import Expression, Session, SessionError, Term, tested, testing
 from cdc.rls.nodes import Node
 from cdc.rls.policy import Function
 from cdc.rls.subject import Subject
@@ -29,12 +29,18 @@ BOOLEAN = 16
 _QUIET = re.compile(
     r"(int(\d+|2)*|float\d*|numeric_|text_?|bpchar|name|nametext|textname|date_|timestamp_|timestamptz_|time_|"
     r"interval_|uuid_|oid|bool|bytea|enum_|array_?|jsonb_|char)(eq|ne|lt|le|gt|ge)\(|"
+    r"(int8\((integer|smallint)|int4\(smallint|numeric\((integer|bigint|smallint)|float8\((real|integer|bigint|smallint))\)|"
     r"(texteqname|textnename|nameeqtext|namenetext|date_(eq|ne|lt|le|gt|ge)_timestamp|length|lower|upper|strpos|btrim|"
     r"ltrim|rtrim|text|starts_with|octet_length|char_length|character_length|jsonb_object_field(_text)?|"
     r"jsonb_array_element(_text)?|jsonb_extract_path(_text)?|jsonb_exists(_any|_all)?|jsonb_contain(s|ed)|"
     r"arraycontain(s|ed)|arrayoverlap|cardinality|array_length)\("
 )
 """Functions that raise for no value of their types: those that the server has as leakproof, and their like."""
+
+_PRINTED = frozenset({20, 21, 23, 25, 26, 1043, 2950})
+"""Types of which the bytes of a cell are the datum as Python prints it."""
+
+_DEEPEST_CASE = 4
 
 _KEPT = 1024
 _LONGEST = 200
@@ -111,6 +117,8 @@ class Compiler:
         self._handlers = handlers
         self._identity = Identity(identity)
         self._numbers: list[int] = [0]
+        self._refusals: list[str] = []
+        self._operands: list[int] = [0]
         self._calls: tuple[int, ...] = ()
 
     @cached_property
@@ -122,9 +130,19 @@ class Compiler:
         """The same compiler where CASETESTEXPR stands for `case`."""
         return self._alike(case)
 
+    def case_operand(self, node: Node) -> Expression:
+        """The operand of a CASE, which each of its arms evaluates; so one inside the other may not go deep."""
+        self._operands[0] += 1
+        if self._operands[0] > _DEEPEST_CASE:
+            raise NotSupported(f"CASE as the operand of CASE, more than {_DEEPEST_CASE} deep")
+        expression = self.expression(node)
+        self._operands[0] -= 1
+        return expression
+
     def _alike(self, case: Expression | None) -> Compiler:
         inner = Compiler(self.scope, self._handlers, self.policy, None, case)
         inner._identity, inner._numbers, inner._calls = self._identity, self._numbers, self._calls
+        inner._refusals, inner._operands = self._refusals, self._operands
         return inner
 
     def calling(self, oid: int) -> Compiler:
@@ -143,7 +161,24 @@ class Compiler:
         handler = self._handlers.get(node.tag)
         if handler is None:
             raise NotSupported(construct(node, self.scope))
-        return handler(node, self)
+        expression = handler(node, self)
+        self._note_refusal(expression)
+        return expression
+
+    def _note_refusal(self, expression: Expression) -> None:
+        """Note what PostgreSQL raises before it reads a row, as of a constant, wherever in the policy it stands."""
+        if expression.refusal is not None:
+            self._refusals.append(expression.refusal)
+        elif expression.is_session and not expression.session:
+            try:
+                expression.bind(_NOBODY)
+            except SessionError as problem:
+                self._refusals.append(str(problem))
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nobody of this role can have the policy evaluated; None when there is no such reason."""
+        return self._refusals[0] if self._refusals else None
 
     def expression(self, node: Node) -> Expression:
         """The expression of a node. Raises NotSupported, and TreeError for a malformed node."""
@@ -231,15 +266,16 @@ class Compiler:
             raise NotSupported(f"{called.words} of texts under a collation whose order only the server knows")
         return Collation.LINGUISTIC
 
-    def context(self, collation: Collation) -> Callable[[Session], Context]:
-        """The contexts of a call, one for each time zone."""
+    def context(self, collation: Collation, node: Node | None = None) -> Callable[[Session], Context]:
+        """The contexts of a call, one for each time zone; its node tells of its language."""
         made: dict[object, Context] = {}
         moment, utf8 = self.moment, self.scope.rights.utf8
+        plain = node is not None and node.number("inputcollid") in self.scope.rights.plain_case
 
         def context(session: Session) -> Context:
             found = made.get(session.zone)
             if found is None:
-                found = made[session.zone] = Context(collation, session.zone, moment, utf8)
+                found = made[session.zone] = Context(collation, session.zone, moment, utf8, plain)
             return found
 
         return context
@@ -275,6 +311,8 @@ class Compiler:
         equality, output = self.scope.types.equality(type_oid), self.datums.output(type_oid)
         if equality is None or output is None:
             return None
+        if equality.from_cell is None and self.base(type_oid) in _PRINTED:
+            return lambda datum: str(datum).encode()
         from_text = equality.from_text
 
         def hashed(datum: object) -> Hashable:

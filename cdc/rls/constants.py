@@ -67,7 +67,7 @@ class _Reader:
         if kind is not None:
             return self._array(kind, self._element_oid(base), data)
         layout = self._layout(base)
-        return self._read(base, layout, data if layout.size > 0 else varlena(data))
+        return self._read(base, layout, varlena(data) if layout.size == -1 else data)
 
     def _element_oid(self, oid: int) -> int:
         found = self._types.element(oid)
@@ -113,7 +113,7 @@ class _Reader:
                 continue
             start, end = _bounds(layout, data, place)
             raw = data[start:end]
-            elements.append(self._read(oid, layout, raw if layout.size > 0 else varlena(raw)))
+            elements.append(self._read(oid, layout, varlena(raw) if layout.size == -1 else raw))
             place = end
         return elements
 

@@ -121,6 +121,7 @@ class Expression:
         timed: whether it may depend on the moment.
         column: the index of the cell whose text is its text; None when it is more than a column.
         condition: what it is for a session as a predicate, when that is more than a test of the value.
+        refusal: why PostgreSQL raises an error for it before it reads a row; None when it does not.
         opaque: why its value cannot be read, as of a column that can only be compared as text; None when it can.
     """
 
@@ -133,6 +134,7 @@ class Expression:
     column: int | None = None
     condition: Callable[[Session], Predicate] | None = None
     opaque: str | None = None
+    refusal: str | None = None
 
     @property
     def is_session(self) -> bool:

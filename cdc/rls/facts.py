@@ -78,6 +78,7 @@ class Facts:
     operators: Mapping[int, tuple[str, int]]
     nondeterministic: frozenset[int]
     code_point: frozenset[int]
+    plain_case: frozenset[int]
     utf8: bool
 
     @classmethod
@@ -101,6 +102,7 @@ class Facts:
                 operators={int(oid): (name, code) for oid, (name, code) in (said["operators"] or {}).items()},
                 nondeterministic=frozenset(said["nondeterministic"] or ()),
                 code_point=frozenset(said["code_point"] or ()),
+                plain_case=frozenset(said.get("plain_case") or ()),
                 utf8=said["utf8"],
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -138,5 +140,6 @@ def _function(said: Mapping[str, Any]) -> GivenFunction:
         "kind": said["kind"],
         "volatility": said["volatility"],
         "tree": said["tree"],
+        "asked": said.get("asked", False),
     }
     return GivenFunction(tuple(fields.items()), said["owner"], frozenset(said["execute"] or ()))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
-from cdc.operators import Context, Failed
+from cdc.operators import Collation, Context, Failed
 from cdc.rls.bodies import Part, known_parts
 from cdc.rls.calls import forbidden
 from cdc.rls.claims import parse
 from cdc.rls.compiler import Compiler
 from cdc.rls.constructs import NotSupported
-from cdc.rls.expression import Expression, Session, Term, folded
+from cdc.rls.expression import Expression, Session, SessionError, Term, folded
 from cdc.rls.nodes import Node, TreeError, read
 from cdc.rls.policy import Function
 from cdc.rls.subject import Subject
@@ -24,13 +24,15 @@ __all__ = ["session_function"]
 
 def session_function(function: Function, node: Node, compiler: Compiler) -> Expression:
     """The expression of a function without arguments. Raises NotSupported when it is not known."""
+    if function.asked:
+        return _answered(function, compiler)
     problem = " (its body is not one that cdc knows)"
     if function.tree == "":
         raise NotSupported(f"function {function} (what its names mean depends on search_path: give it one by SET)")
     if function.tree is not None:
         try:
             made = _of_body(function, function.tree, node, compiler)
-            return made if function.executable else forbidden(function, function.result)
+            return made if function.executable else forbidden(function, function.result, compiler)
         except NotSupported as refused:
             problem = f": {refused}"
     parts = known_parts(function)
@@ -39,7 +41,7 @@ def session_function(function: Function, node: Node, compiler: Compiler) -> Expr
         written = problem if function.language == "sql" else f" (written in {function.language})"
         raise NotSupported(f"function {function}{written}")
     if not function.executable:
-        return forbidden(function, function.result)
+        return forbidden(function, function.result, compiler)
     words, key, context = str(function), compiler.exact(function.result), Context()
 
     def bind(session: Session) -> Term:
@@ -48,6 +50,28 @@ def session_function(function: Function, node: Node, compiler: Compiler) -> Expr
             return None if text is None else read(context, text)
 
         return folded(session, words, Term(value), key)
+
+    return Expression(function.result, words, frozenset(), bind, session=True)
+
+
+def _answered(function: Function, compiler: Compiler) -> Expression:
+    """The expression of a function that the server runs for each subject, before it is bound. Raises NotSupported."""
+    read_text = compiler.input(function.result)
+    if read_text is None or function.returns_set:
+        raise NotSupported(f"function {function}, which gives {compiler.type_name(function.result)}")
+    if not function.executable:
+        return forbidden(function, function.result, compiler)
+    words, key, context = str(function), compiler.exact(function.result), compiler.context(Collation.CODE_POINT)
+
+    def bind(session: Session) -> Term:
+        answer = session.subject.answer(function)
+        if answer is None:
+            raise SessionError(f"{words}: it was not run for this subject, or was replaced since: renew the subject")
+        if answer.problem is not None:
+            raise SessionError(f"{words}: {answer.problem}")
+        text = answer.text
+        value = Term(lambda cells: None if text is None else read_text(context(session), text))
+        return folded(session, words, value, key)
 
     return Expression(function.result, words, frozenset(), bind, session=True)
 

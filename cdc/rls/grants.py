@@ -124,6 +124,7 @@ def rights_of(facts: Facts, roles: Roles, name: str) -> TableRights | None:
         operator_functions={oid: code for oid, (_, code) in facts.operators.items()},
         nondeterministic=facts.nondeterministic,
         code_point=facts.code_point,
+        plain_case=facts.plain_case,
         zone=role.zone or roles.zone,
         utf8=facts.utf8,
     )

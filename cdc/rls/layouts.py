@@ -25,7 +25,7 @@ class Layout:
     """The layout of a type.
 
     Attributes:
-        size: in bytes; -1 for one that is told by a header.
+        size: in bytes; -1 for one that is told by a header, -2 for one that ends with NUL.
         alignment: what its address is a multiple of.
         read: turns it into a datum, without its header. Raises ValueError, LookupError, OverflowError or struct.error.
         as_text: whether `read` gives the text of a cell instead.
@@ -170,6 +170,7 @@ LAYOUTS: dict[int, Layout] = {
     650: Layout(-1, 4, _address(True), as_text=True),
     700: Layout(4, 4, _float),
     701: Layout(8, 8, _float),
+    705: Layout(-2, 1, _name),
     774: Layout(8, 4, _mac, as_text=True),
     829: Layout(6, 4, _mac, as_text=True),
     869: Layout(-1, 4, _address(False), as_text=True),

@@ -33,9 +33,9 @@ def _any(node: Node, compiler: Compiler) -> Expression:
     words = f"({scalar.words} {called.words} {'ANY' if use_or else 'ALL'} {listed.words})"
     collation = compiler.collation(node, called)
     if not called.function.executable:
-        return forbidden(called.function, BOOLEAN)
+        return forbidden(called.function, BOOLEAN, compiler)
     fast = _raw_membership(scalar, listed, element_oid, compiler) if use_or and called.builtin.equality else None
-    function, context = called.builtin, compiler.context(collation) if called.builtin.contextual else None
+    function, context = called.builtin, compiler.context(collation, node) if called.builtin.contextual else None
     quiet, parts = called.is_quiet, [scalar, listed]
     session = context is not None or any(part.session for part in parts)
 

@@ -7,9 +7,12 @@ The manual: "Row Security Policies", "Privileges", and "System Catalogs", pg_pol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+_TYPE_OIDS = re.compile(r":(?:\w*type|array_typeid|element_typeid|typeId) ([0-9]{1,10})\b")
 
 __all__ = ["ColumnRights", "Function", "Policy", "TableRights", "Unsupported"]
 
@@ -72,6 +75,8 @@ class Function:
     kind: str
     volatility: str
     executable: bool
+    asked: bool = False
+    """Whether the user lets the server run it, once for each subject."""
     tree: str | None = None
     """The parsed body as a node tree: prosqlbody, or that of a copy; empty when its names may mean several things.
 
@@ -128,6 +133,7 @@ class TableRights:
         nondeterministic: OIDs of the collations under which different texts may be equal.
         code_point: OIDs of the collations that order texts by code point and know the case of ASCII letters only; the
             database's own (100) among them if it is such a one.
+        plain_case: OIDs of other collations under whose language i and I are each other's case, as far as known.
         zone: the TimeZone that a session of the role has, by the server's settings; None when it is not known.
         utf8: whether the database's encoding is UTF8.
     """
@@ -151,6 +157,7 @@ class TableRights:
     utf8: bool
     operator_functions: Mapping[int, int] = field(default_factory=dict)
     code_point: frozenset[int] = frozenset()
+    plain_case: frozenset[int] = frozenset()
     zone: str | None = None
     compiled: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
     """The room for what `decide` compiled last; no part of the value."""
@@ -159,6 +166,13 @@ class TableRights:
     def exempt(self) -> bool:
         """Whether row-level security does not apply: off, superuser, BYPASSRLS, or the owner without FORCE."""
         return not self.row_security or self.superuser or self.bypass_rls or (self.owns and not self.forced)
+
+    @property
+    def type_oids(self) -> frozenset[int]:
+        """OIDs of the types in the policies and in the functions that they call; who judges has to know these types."""
+        trees = [policy.node_text for policy in self.policies] + [function.tree for function in self.functions.values()]
+        found = (int(oid) for tree in trees if tree is not None for oid in _TYPE_OIDS.findall(tree))
+        return frozenset(found).union(function.result for function in self.functions.values())
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"

@@ -68,7 +68,7 @@ def _function(node: Node, compiler: Compiler) -> Expression:
     made = special(node, compiler)
     if function.executable:
         return made
-    return forbidden(function, made.type_oid)
+    return forbidden(function, made.type_oid, compiler)
 
 
 def _setting(node: Node, compiler: Compiler) -> Expression:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Self
 from zoneinfo import available_timezones
 
 from cdc.errors import SubscriptionError
 from cdc.rls import claims as json_claims
+from cdc.rls.policy import Function
 from cdc.rls.tokens import verified
 
-__all__ = ["CLAIMS", "SESSION_USER", "ZONE", "Subject"]
+__all__ = ["CLAIMS", "SESSION_USER", "ZONE", "Answer", "Subject"]
 
 CLAIMS = "request.jwt.claims"
 """The setting that holds the claims."""
@@ -28,6 +29,14 @@ ZONE, SESSION_USER = "timezone", "session_authorization"
 """The settings without a dot that a subject may declare: the time zone, and the role that `session_user` gives."""
 
 _LONGEST_NAME = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a function gave to a subject when the server ran it: the value's text, None for NULL; or why it did not."""
+
+    text: str | None
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -43,6 +52,7 @@ class Subject:
     role: str
     settings: tuple[tuple[str, str], ...]
     expires: float | None
+    _answers: dict[Hashable, Answer] = field(compare=False)
 
     def __init__(
         self,
@@ -74,6 +84,7 @@ class Subject:
             declared[CLAIMS] = _claims_text(claims)
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "settings", tuple(sorted(declared.items())))
+        object.__setattr__(self, "_answers", {})
         exp = _expiry(declared.get(CLAIMS))
         object.__setattr__(self, "expires", None if exp is None else exp + leeway)
 
@@ -117,6 +128,14 @@ class Subject:
             raise SubscriptionError(f"the token has no role: its claim {role_claim!r} is missing or is not text")
         return cls(role, text, settings, leeway)
 
+    def answer(self, function: Function) -> Answer | None:
+        """What a function has given to this subject; None when it was not run, or is another one now."""
+        return self._answers.get(_identity(function))
+
+    def keep(self, function: Function, answer: Answer) -> None:
+        """Remember what a function has given."""
+        self._answers[_identity(function)] = answer
+
     def setting(self, name: str) -> str | None:
         """The value of a setting, None when the subject does not declare it. Case does not matter."""
         return dict(self.settings).get(name.lower())
@@ -130,6 +149,12 @@ class Subject:
         if names:
             parts.append(f"settings: {', '.join(names)}")
         return f"<Subject {'; '.join(parts)}>"
+
+
+def _identity(function: Function) -> Hashable:
+    """What of a function makes it another one."""
+    return (function.schema, function.name, function.language, function.body, function.tree, function.settings,
+            function.security_definer, function.result)  # fmt: skip
 
 
 def _setting(name: str, value: str) -> tuple[str, str]:

@@ -79,6 +79,8 @@ VALUES: dict[str, tuple[str, list[str]]] = {
     "j": ("jsonb", ["{}", "[1]", "null", '{"a": 1.0}', '{"a": 1}', '"x"']),
     "js": ("json", ["{}", "[1]"]),
     "ns": ("int[]", ["{}", "{1}", "{1,NULL}", "{2,1}"]),
+    "words": ("text[]", ["{}", "{a,NULL}", '{"b c",é}', "{{a},{b}}", "[0:1]={a,b}"]),
+    "moods": ("mood[]", ["{}", "{sad}", "{glad,sad}"]),
     "ip": ("inet", ["10.0.0.1", "10.0.0.0/8", "::1"]),
     "bits": ("bit(3)", ["101", "000"]),
     "cash": ("money", ["1.50", "-2"]),
@@ -260,7 +262,7 @@ def refused(ground: Ground, condition: str, error: SubscriptionError) -> None:
 def test_every_type_has_what_the_page_promises(ground: Ground) -> None:
     """docs/filters.md: which columns have which operators."""
     compares = ["eq", "neq", "in", "isdistinct", "lt", "lte", "gt", "gte"]
-    others = {"tm", "tt", "iv", "b", "j", "js", "ns", "ip", "bits", "cash"}
+    others = {"tm", "tt", "iv", "b", "j", "js", "ns", "words", "moods", "ip", "bits", "cash"}
     for column, (_, pool) in VALUES.items():
         if column in others:
             continue

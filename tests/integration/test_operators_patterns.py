@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from cdc.operators import Collation, Context, regexes
+from cdc.operators import Collation, Context, regexes, similar
 from cdc.operators.regexes import translate
 from tests.grids import Grid
 
@@ -65,3 +65,28 @@ def test_a_pattern_that_is_sure_is_understood(pattern: str) -> None:
 @pytest.mark.parametrize("pattern", OTHERS)
 def test_a_pattern_that_is_not_sure_is_refused_before_any_text(pattern: str) -> None:
     assert translate(pattern) is None
+
+
+def test_similar_to_becomes_the_servers_regular_expression(connection: psycopg.Connection) -> None:
+    patterns = [
+        "",
+        "a%",
+        "_",
+        "(a|b)*",
+        "[a-c]+",
+        "[^a]%",
+        "a.b^c$",
+        "\\%",
+        "a\\",
+        "\\d",
+        "a\\\\b",
+        "#%a##",
+        "[[:alpha:]]",
+        "[]a]",
+    ]
+    patterns += ['a\\"b\\"c', "é😀_", "[a", "[\\d]", "a{2,3}", "[#a]", "[^^]"]
+    own = {
+        "similar_to_escape(text)": [[None, *patterns]],
+        "similar_to_escape(text, text)": [[None, *patterns], [None, "", "#", "\\", "ab", "é"]],
+    }
+    Grid(connection, {}, own=own).check(similar.TABLE)

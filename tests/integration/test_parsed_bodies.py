@@ -139,6 +139,9 @@ def test_names_that_others_could_mean(server_db: psycopg.Connection[Any]) -> Non
         server_db, "SELECT current_setting('app.tenant'::text, true)", rest="SET search_path = '' SET work_mem = '1MB'"
     )
     assert not tree(server_db)
+    rest = """SET search_path = "$user", pg_catalog"""
+    make(server_db, "SELECT current_setting('app.tenant'::text, true)", rest=rest)
+    assert not tree(server_db), "it depends on who calls"
     make(server_db, "SELECT elsewhere()")
     assert not tree(server_db), "only a session with public in its search_path finds it"
 
@@ -178,6 +181,15 @@ def test_rights_that_names_need(server_db: psycopg.Connection[Any]) -> None:
             "CREATE OR REPLACE FUNCTION app.tenant() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT hidden.secret(); END"
         )
         assert 0 in execute()
+        for body, path in (
+            ("SELECT NULL::hidden.kind::text", ""),
+            ("SELECT 'x'::text", "SET search_path = hidden, pg_catalog"),
+        ):
+            server_db.execute("DROP TYPE IF EXISTS hidden.kind; CREATE TYPE hidden.kind AS ENUM ('a')")
+            make(server_db, body, rest=path)
+            assert tree(server_db) and 0 not in execute()
+        make(server_db, "SELECT 'x'::text", rest="SET search_path = ''")
+        assert tree(server_db) and 0 in execute()
         # As a definer: what counts is what the owner may.
         make(server_db, "SELECT hidden.secret()", rest="SECURITY DEFINER")
         assert 0 in execute() and tree(server_db) is not None

@@ -258,10 +258,42 @@ EXPRESSIONS = [
     "extract(year FROM ts) = 2020",
     "date_trunc('day', ts) = '2020-01-02'",
     "ts::date = d",
+    # constants in the server's memory, and documents
+    "id = ANY ('{1,2}')",
+    "id = ANY ('{1,NULL}'::int[])",
+    "id = ANY ('{}'::int[])",
+    "id = ALL ('{}'::int[])",
+    "id <> ALL ('{1,2}')",
+    "id <> ALL ('{1,NULL}')",
+    "arr @> '{}'",
+    "arr && '{}'",
+    "arr = '{a,b}'",
+    "arr <> '{a,b}'",
+    "tz > now() - interval '1 day'",
+    "ts + interval '1 hour' > ts",
+    "age(ts, ts) = interval '0'",
+    "feeling = ANY ('{sad}'::mood[])",
+    "(auth.jwt() ->> 'size')::size = 'big'",
+    "(auth.jwt() ->> 'size')::size IN ('big', 'small') AND ok",
+    "CASE (auth.jwt() ->> 'size')::size WHEN 'big' THEN ok ELSE true END",
+    "coalesce((auth.jwt() ->> 'size')::size > 'small', ok)",
+    "j ->> 'a' = '1'",
+    "(j -> 'a')::int = 1",
+    "j @> '{\"a\": 1}'",
+    "j ? 'a'",
+    "name = (auth.jwt() #>> '{app_metadata,owner}')",
+    "owner::text = (auth.jwt() #>> '{app_metadata,owner}')",
+    "id = ANY ((auth.jwt() ->> 'ids')::int[])",
+    "jsonb_typeof(j) = 'object'",
+    "j = '{\"a\": 1.0}'",
+    "(auth.jwt() -> 'roles') ? name",
+    "auth.jwt() -> 'app_metadata' ->> 'owner' = owner::text",
+    "j IS NOT NULL AND j <> 'null'",
     "tz::date = d",
 ]
 
 SETUP = """
+CREATE TYPE size AS ENUM ('small', 'big');
 ALTER TABLE w ADD nums int[], ADD uids uuid[];
 UPDATE w SET feeling = 'sad', arr = '{a,b}', nums = '{5,NULL,1}', uids = ARRAY[owner], j = '{"a": 1}' WHERE id = 1;
 UPDATE w SET feeling = 'glad', arr = '{}', nums = '{}', uids = ARRAY[owner, NULL] WHERE id = 2;
@@ -274,7 +306,9 @@ INSERT INTO w (id, owner, name, tag, big, sm, f8) VALUES
 
 SUBJECTS = [
     Subject("authenticated"),
-    Subject("authenticated", {**CLAIMS, "feeling": "glad"}, {"app.tenant": "alpha", "app.ids": "2,5,"[:-1]}),
+    Subject(
+        "authenticated", {**CLAIMS, "feeling": "glad", "size": "big"}, {"app.tenant": "alpha", "app.ids": "2,5,"[:-1]}
+    ),
     Subject("authenticated", {"sub": TWO}, {"app.tenant": "", "app.ids": "7", "session_authorization": "postgres"}),
     Subject("anon", {"sub": "no uuid", "five": "5", "feeling": "odd"}, {"app.tenant": "b", "app.ids": "x"}),
 ]
@@ -382,6 +416,8 @@ def test_indexes(table: Table) -> None:
         "arr @> ARRAY['a']": "an element of arr",
         "ARRAY['a'] <@ arr": "an element of arr",
         "arr && ARRAY['a', 'z']": "an element of arr",
+        "arr @> '{}'": None,
+        "arr && '{}'": "no row",
         "auth.uid() = ANY (uids)": "an element of uids",
         "owner = auth.uid() OR ok": "ok, owner",
         "owner = auth.uid() AND 1 / id = 1": "owner",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from cdc.rls import Subject
@@ -35,13 +36,11 @@ REFUSED = [
     ("random() > 2", "function pg_catalog.random()"),
     ("pg_has_role(current_user, 'postgres', 'member')", "function pg_catalog.pg_has_role(name, name, text)"),
     ("is_member(owner)", "function public.is_member(uuid)"),
-    ("owner = impostor.powerful()", "function impostor.powerful() (its body is not one that cdc knows)"),
-    ("owner = impostor.configured()", "function impostor.configured() (its body is not one that cdc knows)"),
     ("owner = impostor.slow()", "function impostor.slow() (written in plpgsql)"),
     ("owner = impostor.given('x')", "function impostor.given(text)"),
     ("dom = (auth.jwt() ->> 'five')::pos", "domain pos"),
     ("w IS NOT NULL", "IS NOT NULL"),
-    ("ctid = '(0,1)'", "operator = with tid"),
+    ("ctid = '(0,1)'", "system column"),
     ("tableoid = 5", "system column"),
     ("twice = 2", "column twice is not in the publication"),
     ("name = current_setting('server_version')", "current_setting('server_version')"),
@@ -108,20 +107,29 @@ IMPOSTOR_BODIES = [
     "select nullif(current_setting('request.jwt.claim.SUB', true), '')::uuid",
     "select nullif(current_setting('request.jwt.claim.sub', false), '')::uuid",
     "select nullif(public.current_setting('request.jwt.claim.sub', true), '')::uuid",
+    "select null::uuid",
+    "select owner from public.w limit 1",
 ]
 
 
-def test_a_replaced_auth_uid_is_refused(table: Table) -> None:
+def test_a_replaced_auth_uid_is_refused_or_means_what_it_says(table: Table) -> None:
+    """A name proves nothing: whatever `auth.uid()` is, it is refused, or gives what it gives in PostgreSQL."""
     table.connection.execute(
         "GRANT SELECT ON w TO authenticated;"
         "CREATE FUNCTION public.current_setting(text, bool) RETURNS text LANGUAGE sql AS 'SELECT $1'"
     )
     table.policies(["USING (owner = auth.uid())"])
     subject = Subject("authenticated", CLAIMS)
-    assert not table.decide(subject).unsupported
+    refused = 0
     for body in IMPOSTOR_BODIES:
         before = table.rights("authenticated")
-        table.connection.execute(f"CREATE OR REPLACE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql AS $f${body}$f$")
+        try:
+            table.connection.execute(f"CREATE OR REPLACE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql AS $f${body}$f$")
+        except psycopg.Error:
+            continue
         assert table.rights("authenticated") != before
-        (unsupported,) = table.decide(subject).unsupported
-        assert unsupported.construct == "function auth.uid() (its body is not one that cdc knows)", body
+        decision, truth = table.decide(subject), table.selected(subject)
+        refused += bool(decision.unsupported)
+        assert table.shown(decision) in ([], truth), body
+        assert decision.denied or table.shown(decision) == truth, body
+    assert refused > 2

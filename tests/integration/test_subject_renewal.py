@@ -287,3 +287,34 @@ def test_before_it_is_open_and_after_a_lost_connection(kind: str, database: str,
     assert told(seen) == [2, "rights", 3]
     with pytest.raises(cdc.ConnectionFailed, match="the consumer is stopped: .* cannot be renewed"):
         subscription.update_subject(user(TWO))
+
+
+def test_a_connection_that_is_lost_in_a_transaction(kind: str, database: str, db: psycopg.Connection) -> None:
+    """Renewed in its midst, while the connection goes: the rest of it comes as the old subject, nothing twice."""
+    db.execute(POLICY)
+    seen: list[Any] = []
+    killed = threading.Event()
+
+    def handler(event: Any) -> None:
+        seen.append(event)
+        if isinstance(event, cdc.Insert) and event.key == 41 and not killed.is_set():
+            killed.set()
+            subscription.update_subject(user(TWO))
+            with psycopg.connect(database, autocommit=True) as other:
+                other.execute(
+                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots "
+                    "WHERE database = current_database()"
+                )
+
+    with Running(kind, database, lambda running: None) as running:
+        subscription = running.subscribe("wells", handler, subject=user(ONE))
+        db.execute(
+            "INSERT INTO wells SELECT n, 'a', CASE WHEN mod(n, 2) = 1 THEN %s ELSE %s END::uuid, 0, repeat('x', 2000) "
+            "FROM generate_series(1, 8000) n",
+            (ONE, TWO),
+        )
+        until(lambda: subscription.subject == user(TWO), timeout=60)
+        db.execute(f"INSERT INTO wells VALUES (10001, 'a', '{ONE}'), (10002, 'a', '{TWO}')")
+        running.caught_up(db, timeout=60)
+        assert running.consumer.health().reconnects == 1
+    assert told(seen) == [*range(1, 8000, 2), "rights", 10002]

@@ -200,7 +200,8 @@ def test_rights_that_are_given_are_followed(database: str, db: psycopg.Connectio
         until(lambda: subscription.denied is None)
         db.execute("INSERT INTO wells VALUES (1)")
         running.caught_up(db)
-    assert [event.key for event in seen] == [1]
+    gap, change = seen
+    assert (gap.kind, gap.tables, change.key) == (cdc.GapKind.RIGHTS, ("public.wells",), 1)
 
 
 def test_a_dropped_role_is_denied_and_nobody_else_notices(database: str, db: psycopg.Connection) -> None:
@@ -213,7 +214,7 @@ def test_a_dropped_role_is_denied_and_nobody_else_notices(database: str, db: psy
         db.execute("INSERT INTO wells VALUES (1)")
         running.caught_up(db)
         assert "passing" in str(subscription.denied)
-        assert (len(seen), len(running.events)) == (0, 1)
+        assert ([event.kind for event in seen], len(running.events)) == ([cdc.GapKind.RIGHTS], 1)
 
 
 def test_a_claim_that_is_no_uuid_denies_that_subject_only(kind: str, database: str, db: psycopg.Connection) -> None:
@@ -235,7 +236,7 @@ def test_rights_that_are_read_again_deny_nobody_meanwhile(
     db.execute(POLICY)
     seen: list[Any] = []
     meanwhile: list[bool] = []
-    load = cdc.judge.load_rights
+    load = cdc.rights_book.read_fresh
 
     with Running("blocking", database, rights_interval=0.05) as running:
         subscription = running.subscribe("wells", seen.append, subject=user(ONE))
@@ -247,6 +248,6 @@ def test_rights_that_are_read_again_deny_nobody_meanwhile(
             meanwhile.append(subscription.denied is None)
             return load(*arguments)
 
-        monkeypatch.setattr(cdc.judge, "load_rights", judged_during)
+        monkeypatch.setattr(cdc.rights_book, "read_fresh", judged_during)
         until(lambda: len(meanwhile) >= 3)
     assert all(meanwhile)

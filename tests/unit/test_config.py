@@ -152,6 +152,11 @@ def test_variables_alone_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(None)
     assert config.publication == ["a", "b"]
     assert config.subscription[0].claims == {"sub": "x"}
+    assert config.session_functions == [] and config.rights_dsn is None
+    monkeypatch.setenv("CDC_SESSION_FUNCTIONS", "app.tenant()")
+    monkeypatch.setenv("CDC_RIGHTS_DSN", "dbname=app password=hush")
+    config = load_config(None)
+    assert config.session_functions == ["app.tenant()"] and "hush" not in repr(config)
 
 
 def test_without_a_file_the_variable_is_named() -> None:

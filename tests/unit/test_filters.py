@@ -261,7 +261,7 @@ def test_columns() -> None:
         ("id=eq.99999999999", ["'id'", "integer", "'99999999999'"]),
         ("id=eq.", ["'id'", "integer", "''"]),
         ("Owner Id=eq.me", ["'Owner Id'", "uuid", "'me'"]),
-        ("data=eq.{}", ["'data'", "jsonb", "another column"]),
+        ("data=eq.{", ["'data'", "jsonb", "does not fit"]),
         ("odd=eq.1", ["'odd'", "type 60000"]),
         ('name=eq."x', ["quote"]),
         ('name=eq."x"y', ["quote", "backslash"]),

@@ -94,6 +94,7 @@ POSTGRES = {
     "catalog",
     "rights",
     "parsed_bodies",
+    "session_functions",
     "explaining",
     "sample",
     "shadow",
@@ -109,6 +110,8 @@ POSTGRES = {
 }
 LOOPS = {
     "admission",
+    "facts",
+    "namesakes",
     "judge",
     "sight",
     "boundary",

@@ -197,10 +197,10 @@ def test_policies_are_compiled_once_for_many_subjects(monkeypatch: pytest.Monkey
     compiled = 0
     original = compiling._compile_policies
 
-    def counted(scope: Scope) -> Any:
+    def counted(known: Any, scope: Scope) -> Any:
         nonlocal compiled
         compiled += 1
-        return original(scope)
+        return original(known, scope)
 
     monkeypatch.setattr(compiling, "_compile_policies", counted)
     judged, types = rights(policy(OWN)), Types()
