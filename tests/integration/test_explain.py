@@ -224,9 +224,8 @@ def test_functions_that_the_user_lists(database: str, db: psycopg.Connection) ->
     try:
         if db.info.server_version >= 160000:
             db.execute("GRANT authenticated TO asker WITH INHERIT FALSE")
-        assert (
-            policy(cdc.explain(database, "wells", USER), "me").unsupported == "function app.me() (written in plpgsql)"
-        )
+        unsupported = policy(cdc.explain(database, "wells", USER), "me").unsupported
+        assert unsupported == "function app.me() (written in plpgsql)"
         login = make_conninfo(database, user="asker", password="x")
         found = cdc.explain(database, "wells", USER, key=1, session_functions=["app.me()"], rights_dsn=login)
         assert (policy(found, "me").outcome, found.visible) == ("true", True)
