@@ -326,11 +326,11 @@ _VALUES = [
         focus="CASE",
     ),
     Fault(
-        "texts are ordered under any collation",
+        "letters have another case under C only",
         "cdc/rls/compiler.py",
         "        return Collation.LINGUISTIC\n",
         "        return Collation.CODE_POINT\n",
-        focus="<",
+        focus="upper",
     ),
 ]
 
