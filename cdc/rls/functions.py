@@ -60,7 +60,7 @@ def _answered(function: Function, compiler: Compiler) -> Expression:
     if read_text is None or function.returns_set:
         raise NotSupported(f"function {function}, which gives {compiler.type_name(function.result)}")
     if not function.executable:
-        return forbidden(function, function.result)
+        return forbidden(function, function.result, compiler)
     words, key, context = str(function), compiler.exact(function.result), compiler.context(Collation.CODE_POINT)
 
     def bind(session: Session) -> Term:
