@@ -11,10 +11,9 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from cdc.cache import Cache
-from cdc.catalog import collations, load_types, oid_of, partition_root, primary_key, relation_message
+from cdc.catalog import collations, load_types, oid_of, primary_key, relation_message
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.facts import Facts
 from cdc.family import Family, Member
@@ -25,7 +24,7 @@ from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
-from cdc.refusals import check_binary, check_collation, no_table, refuse_children
+from cdc.refusals import check_binary, check_collation, no_table, refuse_children, unpublished
 from cdc.relation import Relation
 from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable
@@ -310,7 +309,7 @@ class Admission:
         if schema == "cdc":
             raise SubscriptionError(f"{schema}.{table} is cdc's own: what lies in schema cdc is never delivered")
         if sent is None:
-            raise self._unpublished(schema, table)
+            raise unpublished(self._connection, self._names, schema, table)
         check_operations(subscription, sent, self._names, for_cache)
         if subscription._sent is None:
             subscription._sent, subscription._oid = sent, message.oid
@@ -323,19 +322,6 @@ class Admission:
     def _described(self, schema: str, table: str) -> tuple[RelationMessage, Relation]:
         message = relation_message(self._connection, self._names, schema, table)
         return message, self._describe(message)
-
-    def _unpublished(self, schema: str, table: str) -> SubscriptionError:
-        root = partition_root(self._connection, schema, table)
-        if root is not None:
-            return SubscriptionError(f"{schema}.{table} is a partition: subscribe to {root}, as which it is published")
-        publication = sql.Identifier(self._names[0]).as_string(self._connection)
-        name = sql.Identifier(schema, table).as_string(self._connection)
-        listed = ", ".join(repr(name) for name in self._names)
-        return SubscriptionError(
-            f"table {schema}.{table} is not in publication {listed}: run `cdc setup --publication "
-            f"{self._names[0]} --table {schema}.{table}`, or as its owner `ALTER PUBLICATION {publication} "
-            f"ADD TABLE {name}`"
-        )
 
     def _describe(self, message: RelationMessage) -> Relation:
         missing = self._types.missing(column.type_oid for column in message.columns)

@@ -7,7 +7,7 @@ all of them together. Nothing is changed in the database.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,11 +18,13 @@ from cdc.connection import connect
 from cdc.errors import ConfigurationError, SubscriptionError
 from cdc.explanation import ExplainedPolicy, Explanation
 from cdc.operators import Moment
+from cdc.parsed_bodies import list_functions
 from cdc.predicate import ERROR, FALSE, NULL, TRUE, Predicate, Verdict, verdict
 from cdc.relation import Relation
 from cdc.rights import load_rights
 from cdc.rls import Decision, Policy, Subject, TableRights, decide, review
 from cdc.sample import REFUSED, Described, Sample, described, made, read
+from cdc.session_functions import SessionFunctions
 from cdc.shadow import ask
 
 __all__ = ["explain", "explain_all"]
@@ -52,6 +54,8 @@ def explain(
     *,
     key: object = None,
     row: Mapping[str, Any] | None = None,
+    session_functions: Sequence[str] = (),
+    rights_dsn: str | None = None,
 ) -> Explanation:
     """Say what row-level security of a table means: to a subject, and for one row.
 
@@ -62,6 +66,7 @@ def explain(
         subject: as whom to look; None explains the policies alone.
         key: the key of a row of the table, a tuple for several columns.
         row: values by column, instead of a key. A column that is left out counts as one that was not sent.
+        session_functions, rights_dsn: as for `Consumer`.
 
     Raises:
         ConfigurationError: the DSN cannot be used, or there is no such row, column or value.
@@ -72,21 +77,33 @@ def explain(
         raise ConfigurationError("give a key or a row, not both")
     if subject is None and (key is not None or row is not None):
         raise ConfigurationError("a row is explained to a subject: say as whom to look")
+    functions = _checked(session_functions, rights_dsn)
     with connect(dsn) as connection:
+        list_functions(connection, functions.listed)
         found = _Table.named(connection, table)
         sample = None
         if key is not None:
             sample = read(connection, found.described, key)
         elif row is not None:
             sample = made(connection, found.described, row)
-        return found.explained(subject, sample)
+        return found.explained(subject, sample, functions)
 
 
-def explain_all(dsn: str, subject: Subject | None = None) -> list[Explanation]:
+def explain_all(
+    dsn: str, subject: Subject | None = None, session_functions: Sequence[str] = (), rights_dsn: str | None = None
+) -> list[Explanation]:
     """The same for every table that has row-level security or policies. It raises what `explain` does."""
+    functions = _checked(session_functions, rights_dsn)
     with connect(dsn) as connection:
+        list_functions(connection, functions.listed)
         rows = connection.execute(_SECURED).fetchall()
-        return [_Table.of(connection, *row).explained(subject, None) for row in rows]
+        return [_Table.of(connection, *row).explained(subject, None, functions) for row in rows]
+
+
+def _checked(names: Sequence[str], dsn: str | None) -> SessionFunctions:
+    functions = SessionFunctions(names, dsn)
+    functions.check()
+    return functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +129,18 @@ class _Table:
     def of(cls, connection: psycopg.Connection[Any], oid: int, schema: str, table: str) -> _Table:
         return cls(connection, oid, schema, table, described(connection, oid, schema, table))
 
-    def explained(self, subject: Subject | None, sample: Sample | None) -> Explanation:
+    def explained(self, subject: Subject | None, sample: Sample | None, functions: SessionFunctions) -> Explanation:
         """What the policies mean, to a subject if there is one, and for a row if there is one."""
         rights = load_rights(self.connection, self.oid, self._self() if subject is None else subject.role)
-        types = self.described.types
-        types.add(load_types(self.connection, types.missing(rights.type_oids)))
         relation, types = self.described.relation, self.described.types
+        types.add(load_types(self.connection, types.missing(rights.type_oids)))
         reviewed = [_reviewed(*each) for each in review(rights, relation, types)]
         plain = Explanation(
             self.schema, self.table, rights.row_security, rights.forced, tuple(reviewed), self._warnings(rights)
         )
         if subject is None:
             return plain
+        functions.ask(subject, rights.functions.values())
         moment = self._moment()
         decision = decide(rights, relation, types, subject, moment)
         judged = [_Judged.of(policy, self.described, rights, subject, sample, moment) for policy in rights.policies]
@@ -135,14 +152,23 @@ class _Table:
             hidden=tuple(column.name for column in relation.columns if column.name in decision.hidden),
             denied=decision.denied,
         )
-        return whole if sample is None else self._for_row(whole, decision, judged, subject, sample)
+        if sample is None:
+            return whole
+        is_read = not any(each.asked for each in rights.functions.values())
+        return self._for_row(whole, decision, judged, subject, sample, is_read)
 
     def _for_row(
-        self, whole: Explanation, decision: Decision, judged: list[_Judged], subject: Subject, sample: Sample
+        self,
+        whole: Explanation,
+        decision: Decision,
+        judged: list[_Judged],
+        subject: Subject,
+        sample: Sample,
+        is_read: bool,
     ) -> Explanation:
         outcome = decision.predicate.test(sample.cells)
         visible = False if decision.denied is not None else _SEES[verdict(outcome)]
-        is_read = all(each.unsupported is None for each in judged if each.policy.applies)
+        is_read = is_read and all(each.unsupported is None for each in judged if each.policy.applies)
         answer = ask(self.connection, self.described, sample, subject, is_read)
         if answer.visible is not None and visible is not None:
             answer = replace(answer, agrees=answer.visible is visible)

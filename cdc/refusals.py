@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from cdc.cache import Cache
-from cdc.catalog import has_children
+from cdc.catalog import has_children, partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family
 from cdc.filters import Collations
@@ -31,6 +32,7 @@ __all__ = [
     "no_table",
     "refuse",
     "refuse_children",
+    "unpublished",
 ]
 
 _SHOWN = 20
@@ -119,3 +121,20 @@ def check_parts(subscription: Subscription, others: Sequence[Subscription]) -> N
             f"two subscriptions are called {subscription.name!r}, and what was read for each is remembered by its "
             "name: give each a name= of its own"
         )
+
+
+def unpublished(
+    connection: psycopg.Connection[Any], publications: Sequence[str], schema: str, table: str
+) -> SubscriptionError:
+    """A table that no publication has, or only as its partition root."""
+    root = partition_root(connection, schema, table)
+    if root is not None:
+        return SubscriptionError(f"{schema}.{table} is a partition: subscribe to {root}, as which it is published")
+    publication = sql.Identifier(publications[0]).as_string(connection)
+    name = sql.Identifier(schema, table).as_string(connection)
+    listed = ", ".join(repr(name) for name in publications)
+    return SubscriptionError(
+        f"table {schema}.{table} is not in publication {listed}: run `cdc setup --publication "
+        f"{publications[0]} --table {schema}.{table}`, or as its owner `ALTER PUBLICATION {publication} "
+        f"ADD TABLE {name}`"
+    )

@@ -120,7 +120,17 @@ WITH RECURSIVE asked AS (
                   WHERE CASE coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c')
                       WHEN 'c' THEN d.datcollate IN ('C', 'POSIX') AND d.datctype IN ('C', 'POSIX')
                       WHEN 'b' THEN pg_catalog.to_jsonb(d) ->> 'datlocale' = 'C'
-                  END) AS plain)) AS facts
+                  END) AS plain),
+        -- The database's own, when its language is one in which i and I are each other's case.
+        'plain_case', (
+            SELECT pg_catalog.jsonb_build_array(100)
+            WHERE pg_catalog.substring(CASE coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c')
+                WHEN 'c' THEN d.datctype::text
+                ELSE coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale')
+            END, '^[A-Za-z]+') IN (
+                'C', 'POSIX', 'PG', 'und', 'ar', 'bg', 'ca', 'cs', 'da', 'de', 'el', 'en', 'es', 'et', 'fi', 'fr', 'he',
+                'hi', 'hr', 'hu', 'id', 'it', 'ja', 'ko', 'lv', 'nb', 'nl', 'nn', 'no', 'pl', 'pt', 'ro', 'ru', 'sk',
+                'sl', 'sr', 'sv', 'th', 'uk', 'vi', 'zh'))) AS facts
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 )
 SELECT a.oid, server.facts || pg_catalog.jsonb_build_object(

@@ -49,6 +49,7 @@ EXPRESSIONS: dict[str, tuple[str, str]] = {
     "RELABELTYPE": ("a cast that changes nothing but the type's name", "code::text = 'a'"),
     "COERCEVIAIO": ("a cast from and to text", "id::text = status"),
     "COLLATE": ("COLLATE", "name COLLATE \"C\" < 'b'"),
+    "SUBSCRIPTINGREF": ("an element of an array, a part of jsonb", "tags[1] = 'a'"),
     "SQLVALUEFUNCTION": ("current_user, current_date and the like", "closed_at < current_date"),
     "SUBLINK": ("(SELECT …) of the session, without FROM", "owner = (SELECT auth.uid())"),
 }

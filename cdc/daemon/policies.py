@@ -26,6 +26,8 @@ __all__ = ["policies"]
 @click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the role's session.")
 @click.option("--key", metavar="KEY", help="Explain the row with this key; a JSON list for several columns.")
 @click.option("--row", metavar="JSON|@FILE", help="Explain a row with these values by column.")
+@click.option("--session-function", "functions", metavar="NAME", multiple=True, help="As session_functions of cdc run.")
+@click.option("--rights-dsn", envvar="CDC_RIGHTS_DSN", help="The login that runs them.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def policies(
     table: str | None,
@@ -35,6 +37,8 @@ def policies(
     settings: tuple[str, ...],
     key: str | None,
     row: str | None,
+    functions: tuple[str, ...],
+    rights_dsn: str | None,
     as_json: bool,
 ) -> int:
     """Say of each policy whether cdc can decide it, and why not; with --as, what a role may see.
@@ -52,10 +56,12 @@ def policies(
         raise click.UsageError("give --key or --row, not both")
     if (key is not None or row is not None) and (table is None or subject is None):
         raise click.UsageError("--key and --row need a TABLE and --as: a row is explained to somebody")
+    login = rights_dsn if functions else None
     if table is None:
-        found = explain_all(dsn, subject)
+        found = explain_all(dsn, subject, functions, login)
     else:
-        found = [explain(dsn, table, subject, key=_key(key), row=None if row is None else _json(row, "--row"))]
+        given = None if row is None else _json(row, "--row")
+        found = [explain(dsn, table, subject, key=_key(key), row=given, session_functions=functions, rights_dsn=login)]
     if as_json:
         shown = [each.to_dict() for each in found]
         click.echo(json.dumps(shown if table is None else shown[0], indent=2, ensure_ascii=False))

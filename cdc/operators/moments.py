@@ -70,6 +70,10 @@ def _days_between(later: int, earlier: int) -> int:
     return later - earlier
 
 
+def _at_time(days: int, time: int) -> int:
+    return held_timestamp(days * DAY + time) if is_finite_date(days) else _TO_TIMESTAMP[days]
+
+
 def _made_date(year: int, month: int, day: int) -> int:
     try:
         if year:
@@ -257,14 +261,11 @@ TABLE: Table = {
     **{f"{name}({TIMESTAMPTZ})": _contextual(_to_local) for name in ("timestamp", "timezone")},
     f"timestamptz({DATE})": _contextual(lambda context, days: _to_utc(context, timestamp_of_date(days))),
     **{f"{name}({TIMESTAMP})": _contextual(_to_utc) for name in ("timestamptz", "timezone")},
+    f"timestamptz({DATE}, {TIME})": _contextual(lambda context, days, time: _to_utc(context, _at_time(days, time))),
+    f"timedate_pl({TIME}, {DATE})": Builtin(lambda time, days: _at_time(days, time)),
     f"timestamp({TIMESTAMP}, integer)": Builtin(_precise),
     f"timestamptz({TIMESTAMPTZ}, integer)": Builtin(_precise),
-    **{
-        f"{name}({DATE}, {TIME})": Builtin(
-            lambda days, time: held_timestamp(days * DAY + time) if is_finite_date(days) else _TO_TIMESTAMP[days]
-        )
-        for name in ("datetime_pl", "timestamp")
-    },
+    **{f"{name}({DATE}, {TIME})": Builtin(_at_time) for name in ("datetime_pl", "timestamp")},
     **{
         f"{name}({DATE}, {TIMETZ})": Builtin(
             lambda days, zoned: (

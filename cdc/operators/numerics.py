@@ -310,6 +310,8 @@ TABLE: Table = {
         for name in ("ceil", "ceiling")
     },
     "floor(numeric)": _changed(lambda value: rounded(value, 0, decimal.ROUND_FLOOR)),
+    "round(numeric)": _changed(lambda value: rounded(value, 0)),
+    "trunc(numeric)": _changed(lambda value: rounded(value, 0, decimal.ROUND_DOWN)),
     "round(numeric, integer)": _to_scale(decimal.ROUND_HALF_UP),
     "trunc(numeric, integer)": _to_scale(decimal.ROUND_DOWN),
     "scale(numeric)": Builtin(lambda value: scale_of(value) if value.is_finite() else None),

@@ -26,7 +26,7 @@ _MIXED = ERROR | TRUE
 
 def _case(node: Node, compiler: Compiler) -> Expression:
     """CASE, in both forms; the condition of an arm of the simple one compares a CASETESTEXPR, which is its operand."""
-    operand = None if node.fields.get("arg") is None else compiler.expression(node.node("arg"))
+    operand = None if node.fields.get("arg") is None else compiler.case_operand(node.node("arg"))
     inner = compiler if operand is None else compiler.within(operand)
     whens = node.nodes("args")
     if any(when.tag not in ("WHEN", "CASEWHEN") for when in whens):

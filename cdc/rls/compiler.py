@@ -40,6 +40,8 @@ _QUIET = re.compile(
 _PRINTED = frozenset({20, 21, 23, 25, 26, 1043, 2950})
 """Types of which the bytes of a cell are the datum as Python prints it."""
 
+_DEEPEST_CASE = 4
+
 _KEPT = 1024
 _LONGEST = 200
 _DEEPEST = 8
@@ -116,6 +118,7 @@ class Compiler:
         self._identity = Identity(identity)
         self._numbers: list[int] = [0]
         self._refusals: list[str] = []
+        self._operands: list[int] = [0]
         self._calls: tuple[int, ...] = ()
 
     @cached_property
@@ -127,10 +130,19 @@ class Compiler:
         """The same compiler where CASETESTEXPR stands for `case`."""
         return self._alike(case)
 
+    def case_operand(self, node: Node) -> Expression:
+        """The operand of a CASE, which each of its arms evaluates; so one inside the other may not go deep."""
+        self._operands[0] += 1
+        if self._operands[0] > _DEEPEST_CASE:
+            raise NotSupported(f"CASE as the operand of CASE, more than {_DEEPEST_CASE} deep")
+        expression = self.expression(node)
+        self._operands[0] -= 1
+        return expression
+
     def _alike(self, case: Expression | None) -> Compiler:
         inner = Compiler(self.scope, self._handlers, self.policy, None, case)
         inner._identity, inner._numbers, inner._calls = self._identity, self._numbers, self._calls
-        inner._refusals = self._refusals
+        inner._refusals, inner._operands = self._refusals, self._operands
         return inner
 
     def calling(self, oid: int) -> Compiler:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -288,3 +289,45 @@ def test_what_was_refused_a_moment_ago_is_asked_about_anew(database: str, db: ps
         db.execute("GRANT SELECT ON notes TO anon; CREATE POLICY all_of_it ON notes TO anon USING (true)")
         assert running.subscribe("notes", print, subject=cdc.Subject("anon")).denied is None
         until(lambda: anon.denied is None)
+
+
+def test_others_who_come_and_go_disturb_nobody(database: str, db: psycopg.Connection) -> None:
+    """Two threads subscribe and close while changes stream; who stays has each of his rows once, linked, in order."""
+    db.execute(TABLE + "ALTER TABLE notes REPLICA IDENTITY FULL")
+    mine: list[Any] = []
+    theirs: list[str] = []
+    failures: list[BaseException] = []
+
+    def come_and_go(running: Running, which: int) -> None:
+        try:
+            for number in range(100):
+                owner = (ONE, TWO)[number % 2]
+                filter = (None, f"owner=eq.{owner}", "id=gt.0")[number % 3]
+                made = running.subscribe(
+                    "notes",
+                    lambda event, o=owner: theirs.append(f"{o} {event.new['owner']}"),
+                    subject=user(owner),
+                    filter=filter,
+                )
+                if number % 5:
+                    made.close()
+        except BaseException as error:
+            failures.append(error)
+
+    with Running("blocking", database, lambda running: running.on("notes", running.events.append)) as running:
+        running.subscribe("notes", mine.append, subject=user(ONE))
+        threads = [threading.Thread(target=come_and_go, args=(running, which)) for which in range(2)]
+        for thread in threads:
+            thread.start()
+        number = 0
+        while any(thread.is_alive() for thread in threads) or number < 50:
+            number += 1
+            db.execute(f"INSERT INTO notes VALUES ({2 * number}, '{ONE}'), ({2 * number + 1}, '{TWO}')")
+        for thread in threads:
+            thread.join()
+        running.caught_up(db)
+    assert not failures
+    assert [event.key for event in mine] == [2 * n for n in range(1, number + 1)]
+    assert [event.previous for event in mine] == [None, *(event.position for event in mine[:-1])]
+    assert [event.previous for event in running.events] == [None, *(event.position for event in running.events[:-1])]
+    assert all(line.split()[0] == line.split()[1] for line in theirs)

@@ -79,6 +79,8 @@ EXPRESSIONS = [
     "sm + 32765 > 0",
     "abs(num) > 10 OR sign(num) < 0",
     "sqrt(f8) > 1",
+    "round(num) = 13 OR trunc(num) = 12",
+    "d + clock > '2020-01-01'",
     "power(id, 2) > 10 OR id = 1",
     "f4 = f8",
     "f4 < num",

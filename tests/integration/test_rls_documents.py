@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -13,6 +15,7 @@ from cdc.predicate import TRUE
 from cdc.relation import Column, Relation
 from cdc.rights import load_rights
 from cdc.rls import Subject, decide
+from cdc.testing import Sandbox, apply_supabase
 from cdc.values import Types
 
 SETUP = """
@@ -213,3 +216,31 @@ def test_policies_of_texts_documents_and_arrays_show_what_the_server_shows(docum
     assert not wrong
     assert unsupported == UNSUPPORTED
     assert empty <= 5
+
+
+def test_the_databases_language_says_what_the_other_case_of_i_is(server: Sandbox) -> None:
+    """Under a collation of another order than that of code points; the letters are those of ASCII."""
+    name = f"spoken_{secrets.token_hex(4)}"
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 LC_COLLATE 'C.utf8' LC_CTYPE 'C.utf8'")  # type: ignore[arg-type]
+    dsn = server.dsn_for(name)
+    apply_supabase(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        documents = Documents(connection)
+        for expression in (
+            "mail ILIKE 'ALPHA@%'",
+            "lower(mail) LIKE 'alpha@%'",
+            "mail ~* 'LPHA'",
+            "upper(name) = 'U1'",
+        ):
+            connection.execute(f"DROP POLICY IF EXISTS p ON d; CREATE POLICY p ON d USING ({expression})")  # type: ignore[arg-type]
+            assert documents.told() == (documents.shown(), ())
+        rights = load_rights(connection, documents.oid, "authenticated")
+        assert rights.plain_case == {100} and not rights.code_point & {100}
+        connection.execute("DROP POLICY p ON d; CREATE POLICY p ON d USING (id = 1 AND 'I' || code ILIKE 'iab%')")
+        assert documents.told()[0] == documents.shown() == [1]
+        unknown = replace(load_rights(connection, documents.oid, "authenticated"), plain_case=frozenset())
+        decision = decide(unknown, documents.relation, documents.types, documents.subject)
+        assert not any(decision.predicate.test(row) == TRUE for row in documents.rows)
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]

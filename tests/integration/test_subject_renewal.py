@@ -309,7 +309,7 @@ def test_a_connection_that_is_lost_in_a_transaction(kind: str, database: str, db
     with Running(kind, database, lambda running: None) as running:
         subscription = running.subscribe("wells", handler, subject=user(ONE))
         db.execute(
-            "INSERT INTO wells SELECT n, 'a', CASE WHEN n % 2 = 1 THEN %s ELSE %s END::uuid, 0, repeat('x', 2000) "
+            "INSERT INTO wells SELECT n, 'a', CASE WHEN mod(n, 2) = 1 THEN %s ELSE %s END::uuid, 0, repeat('x', 2000) "
             "FROM generate_series(1, 8000) n",
             (ONE, TWO),
         )

@@ -16,12 +16,14 @@ _LOGIC = [
         _PREDICATE,
         "    if right in (TRUE, ERROR):\n        return right\n    return NULL if NULL in (left, right) else FALSE",
         "    if NULL in (left, right):\n        return NULL\n    return right if right in (TRUE, ERROR) else FALSE",
+        focus="logic",
     ),
     Fault(
         "AND in two values: NULL AND false is NULL",
         _PREDICATE,
         "    if right in (FALSE, ERROR):\n        return right\n    return NULL if NULL in (left, right) else TRUE",
         "    if NULL in (left, right):\n        return NULL\n    return right if right in (FALSE, ERROR) else TRUE",
+        focus="logic",
     ),
     Fault("NOT of NULL is true", _PREDICATE, "{TRUE: FALSE, FALSE: TRUE}", "{TRUE: FALSE, FALSE: TRUE, NULL: TRUE}"),
     Fault(
@@ -29,6 +31,7 @@ _LOGIC = [
         _PREDICATE,
         "    if left in (TRUE, ERROR):\n        return left\n    if right in (TRUE, ERROR):",
         "    if left == TRUE:\n        return left\n    if right == TRUE:",
+        focus="/",
     ),
     Fault(
         "an error counts as true",
@@ -37,6 +40,7 @@ _LOGIC = [
         "            return ERROR",
         '            moment.problem = str(problem) if isinstance(problem, Told) else f"{where}: {problem}"\n'
         "            return TRUE",
+        focus="/",
     ),
     Fault("what is not known is shown", _PREDICATE, "    if outcome == TRUE:", "    if outcome & TRUE:"),
     Fault(
@@ -50,18 +54,21 @@ _LOGIC = [
         "cdc/rls/conditions.py",
         "return null if cell is None else other if type(cell) is bytes else TRUE | FALSE",
         "return other if type(cell) is bytes else null",
+        focus="IS NULL",
     ),
     Fault(
         "NULL in the list of IN does not matter",
         _PREDICATE,
         "without = NULL if or_null else FALSE",
         "without = FALSE",
+        focus="IN",
     ),
     Fault(
         "IS DISTINCT FROM of NULL and NULL is true",
         "cdc/rls/calls.py",
         "        return first is not second",
         "        return True",
+        focus="IS DISTINCT FROM",
     ),
 ]
 _POLICIES = [
@@ -82,7 +89,7 @@ _POLICIES = [
         _COMPILE,
         "any_of(permissive[::-1])",
         "any_of(permissive)",
-        verdicts=150_000,
+        focus="/",
     ),
     Fault("a policy TO another role applies", _COMPILE, "if policy.applies and policy", "if policy"),
     Fault(
@@ -151,14 +158,26 @@ _SUBJECT = [
         "    made: list[Term] = []",
     ),
     Fault(
-        "equal conditions have one key, whatever the value", _PREDICATE, '("equal", probe, value)', '("equal", probe)'
+        "equal conditions have one key, whatever the value",
+        _PREDICATE,
+        '("equal", probe, value)',
+        '("equal", probe)',
+        level="streams",
+        focus="auth.uid()",
     ),
-    Fault("the subject's time zone is ignored", _COMPILE, 'subject.setting("timezone") or rights.zone', "rights.zone"),
+    Fault(
+        "the subject's time zone is ignored",
+        _COMPILE,
+        'subject.setting("timezone") or rights.zone',
+        "rights.zone",
+        focus="extract",
+    ),
     Fault(
         "a setting that is not declared is NULL",
         "cdc/rls/session.py",
         "if declared is None and not missing_ok:",
         "if False:",
+        focus="current_setting",
     ),
 ]
 _INDEX = [
@@ -173,12 +192,14 @@ _INDEX = [
         "cdc/rls/covers.py",
         "return elements[:1] or None",
         "return elements[:1]",
+        focus="@>",
     ),
     Fault(
         "a condition IS NOT TRUE has a cover",
         "cdc/rls/conditions.py",
         "inner.cover if table is _IS_TRUE else None",
         "inner.cover",
+        focus="IS NOT TRUE",
     ),
 ]
 _VIEWS = [
@@ -187,89 +208,122 @@ _VIEWS = [
         _GROUP,
         "        if is_ == TRUE:\n            if was == TRUE:",
         "        if is_ == TRUE:\n            if True:",
+        level="streams",
     ),
     Fault(
         "a row that leaves shows its new values",
         _GROUP,
         "sight.of(before), None, _LEAVE",
         "sight.of(before), sight.of(new), _LEAVE",
+        level="streams",
     ),
     Fault(
         "a row that enters shows its old values",
         _GROUP,
         "event.seen_as(sight.shown, None, sight.of(new), _ENTER)",
         "event.seen_as(sight.shown, sight.of(event._old), sight.of(new), _ENTER)",
+        level="streams",
     ),
     Fault(
         "a deleted row is not judged",
         _GROUP,
         "        if outcome != TRUE:\n            if outcome & TRUE:",
         "        if outcome != TRUE and not isinstance(event, Delete):\n            if outcome & TRUE:",
+        level="streams",
     ),
-    Fault("hidden columns are in the rows", _GROUP, "if row is None or shown is self.relation:", "if True:"),
-    Fault("now() stands still", _GROUP, "if predicate.timed and sight.moment is not None:", "if False:"),
+    Fault(
+        "hidden columns are in the rows",
+        _GROUP,
+        "if row is None or shown is self.relation:",
+        "if True:",
+        level="streams",
+    ),
+    Fault(
+        "now() stands still",
+        _GROUP,
+        "if predicate.timed and sight.moment is not None:",
+        "if False:",
+        level="streams",
+        focus="now()",
+    ),
     Fault(
         "the filter is forgotten beside policies",
         "cdc/judge.py",
         "return (every(predicates) if predicates else None), decision",
         "return (every(predicates[-1:]) if predicates else None), decision",
+        level="streams",
     ),
 ]
 _VALUES = [
-    Fault("trailing blanks of char(n) count", "cdc/values/texts.py", 'return cell.rstrip(b" ")', "return cell"),
+    Fault(
+        "trailing blanks of char(n) count",
+        "cdc/values/texts.py",
+        'return cell.rstrip(b" ")',
+        "return cell",
+        focus="char(n)",
+    ),
     Fault(
         "numeric 1.0 and 1.00 differ",
         "cdc/values/numbers.py",
         "return _NAN if value.is_nan() else value",
         "return _NAN if value.is_nan() else str(value)",
+        focus="=",
     ),
     Fault(
         "a backslash in LIKE is a character",
         "cdc/operators/likes.py",
         '        if character == "\\\\":\n            character = next',
         '        if character == "\\x00":\n            character = next',
+        focus="LIKE",
     ),
     Fault(
         "_ in LIKE is no character of its own",
         "cdc/operators/likes.py",
         'pieces[-1] += "." if character == "_" else re.escape(character)',
         "pieces[-1] += re.escape(character)",
+        focus="LIKE",
     ),
     Fault(
         "division by zero gives 0",
         "cdc/operators/integers.py",
         '        raise Failed("division by zero")\n    size',
         "        return 0\n    size",
+        focus="/",
     ),
     Fault(
         "division rounds down",
         "cdc/operators/integers.py",
         "return size if (left < 0) == (right < 0) else -size",
         "return left // right",
+        focus="/",
     ),
     Fault(
         "integers do not overflow",
         "cdc/operators/integers.py",
         '        raise Failed(f"{NAMES[size]} out of range")\n    return value',
         "        return value\n    return value",
+        focus="*",
     ),
     Fault(
         "enums are ordered by name",
         "cdc/operators/enums.py",
         "Label(place, text) for place, text in enumerate(labels)",
         "Label(place, text) for place, text in enumerate(sorted(labels))",
+        focus="enum order",
     ),
     Fault(
         "CASE goes on behind a condition that is NULL, as if true",
         "cdc/rls/branches.py",
         "            if outcome == TRUE:\n                return result(cells)",
         "            if outcome in (TRUE, 4):\n                return result(cells)",
+        focus="CASE",
     ),
     Fault(
         "texts are ordered under any collation",
         "cdc/rls/compiler.py",
         "        return Collation.LINGUISTIC\n",
         "        return Collation.CODE_POINT\n",
+        focus="<",
     ),
 ]
 

@@ -36,6 +36,8 @@ class Fault:
         new: what stands in its place.
         killer: who has to find it: the oracle, or a test, as pytest names it.
         verdicts: how many the oracle may take.
+        focus: the construct that it asks about most; empty for none.
+        level: which oracle: that of rows, of streams, or both.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Fault:
     new: str
     killer: str = ORACLE
     verdicts: int = 40_000
+    focus: str = ""
+    level: str = "both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ def _copy() -> Iterator[Path]:
 
 def _oracle(fault: Fault, folder: Path, seed: str, server: str) -> tuple[bool | None, str]:
     command = ["-m", "tests.oracle", "--verdicts", str(fault.verdicts), "--seed", seed, "--first", "--server", server]
+    command += ["--focus", fault.focus, "--level", fault.level]
     code, output = _run(command, folder)
     found = _FOUND.search(output)
     if found is not None:

@@ -68,6 +68,9 @@ def main() -> int:
     parser.add_argument("--scene", type=int, default=None, help="this scene of the seed only")
     parser.add_argument("--version", action="append", help="a major version of PostgreSQL; may be given again")
     parser.add_argument("--server", help="DSN of a private server that runs already, as a superuser")
+    parser.add_argument(
+        "--focus", default="", help="the construct that most policies are to have, as the table names it"
+    )
     parser.add_argument("--failures", type=int, default=10, help="stop after so many (10)")
     parser.add_argument("--level", choices=["both", "rows", "streams"], default="both", help="which oracle (both)")
     parser.add_argument("--first", action="store_true", help="end at the first failure, which is not made smaller")
@@ -91,7 +94,7 @@ def main() -> int:
 def _all(versions: list[str | None], arguments: argparse.Namespace, seed: str) -> Account:
     total = Account()
     for version in versions:
-        with Ground(version, arguments.server) as ground:
+        with Ground(version, arguments.server, arguments.focus) as ground:
             if arguments.scene is not None:
                 account = Account()
                 _play(ground, f"{seed}/{arguments.scene}", arguments.scene, account)

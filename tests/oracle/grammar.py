@@ -59,10 +59,12 @@ class Grammar:
     Args:
         draw: where chance comes from.
         columns: the columns of the table.
+        focus: the construct that most conditions are to have, where the columns allow it; empty for no such.
     """
 
-    def __init__(self, draw: Random, columns: list[Column]) -> None:
+    def __init__(self, draw: Random, columns: list[Column], focus: str = "") -> None:
         self._draw = draw
+        self._focus = focus
         self._families: dict[str, list[Column]] = {}
         for column in columns:
             self._families.setdefault(column.kind.family, []).append(column)
@@ -78,6 +80,13 @@ class Grammar:
             return self.logic(depth)
         if depth > 0 and chance < 0.34:
             return self._connected(depth)
+        if self._focus == "logic" and draw.random() < 0.7:
+            return self.logic(3)
+        if self._focus and draw.random() < 0.7:
+            focused = self._focused()
+            if focused:
+                family, template = draw.choice(focused)
+                return self._filled(template, depth, family)
         if chance < 0.44:
             return self._filled(self._pick(SESSION_CONDITIONS), depth, "")
         family = draw.choice(self._columns).kind.family
@@ -85,6 +94,15 @@ class Grammar:
         generic = ANY_FAMILY if family in ORDERED else []
         templates = own if own and (not generic or draw.random() < 0.5) else generic
         return self._filled(self._pick(templates), depth, family)
+
+    def _focused(self) -> list[tuple[str, Template]]:
+        """The templates of the construct in focus, and the families that the table has for them."""
+        found = [("", each) for each in SESSION_CONDITIONS]
+        for family in self._families:
+            found += [(family, each) for each in BY_COLUMN.get(family, [])]
+            if family in ORDERED:
+                found += [(family, each) for each in (*ANY_FAMILY, *LOGIC) if each[2].count("{F")]
+        return [(family, each) for family, each in found if each[1] == self._focus]
 
     def logic(self, depth: int) -> Expression:
         """AND, OR, NOT and tests of truth around conditions that are NULL, or raise, for some rows."""

@@ -37,10 +37,11 @@ class Place:
         version: the server's version, such as 180006.
         scene: what is played; `relation`, `types` and `cells` are its table's.
         hidden: the columns that PostgreSQL does not let each subject select.
+        focus: the construct that most policies are to have; empty for none.
     """
 
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
+    def __init__(self, dsn: str, focus: str = "") -> None:
+        self.dsn, self.focus = dsn, focus
         self.connection = connect(dsn)
         self.version = self.connection.info.server_version
         self.kinds = _kinds(self.connection)
@@ -180,10 +181,11 @@ class Ground:
     Args:
         version: the major version of PostgreSQL; None takes the one that `Sandbox` takes.
         dsn: a superuser's, of a private server that runs already; None starts one. Its roles are the oracle's own.
+        focus: the construct that most policies are to have; empty for none.
     """
 
-    def __init__(self, version: str | None = None, dsn: str | None = None) -> None:
-        self._version, self._dsn = version, dsn
+    def __init__(self, version: str | None = None, dsn: str | None = None, focus: str = "") -> None:
+        self._version, self._dsn, self._focus = version, dsn, focus
         self._stack = ExitStack()
         self.places: list[Place] = []
 
@@ -199,7 +201,7 @@ class Ground:
             apply_supabase(own)
             with psycopg.connect(own, autocommit=True) as connection:
                 connection.execute(SETUP + "CREATE SCHEMA hidden")  # type: ignore[arg-type]
-            self.places.append(Place(own))
+            self.places.append(Place(own, self._focus))
             self._stack.callback(self.places[-1].close)
         return self
 

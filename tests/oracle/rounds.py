@@ -50,7 +50,7 @@ class Round:
         if self.brief and self.account.failures:
             raise Enough
         for _ in range(_SETS):
-            drawn = draw_policies(self.draw, scene.columns)
+            drawn = draw_policies(self.draw, scene.columns, self.place.focus)
             accepted = self.place.policies(drawn)
             self.account.rejected += len(drawn) - len(accepted)
             try:

@@ -293,9 +293,9 @@ def _usual(draw: Random, values: list[Any]) -> Any:
     return draw.choice(values[: max(2, len(values) // 2)]) if draw.random() < 0.75 else draw.choice(values)
 
 
-def draw_policies(draw: Random, columns: list[Column]) -> list[Policy]:
-    """A random set of policies."""
-    grammar = Grammar(draw, columns)
+def draw_policies(draw: Random, columns: list[Column], focus: str = "") -> list[Policy]:
+    """A random set of policies. Arguments: `focus`, the construct that most of them are to have; empty for none."""
+    grammar = Grammar(draw, columns, focus)
     found = []
     for number in range(draw.choices((1, 2, 3, 4, 5), (5, 5, 4, 2, 1))[0]):
         permissive = number == 0 or draw.random() < 0.62

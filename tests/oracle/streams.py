@@ -116,7 +116,7 @@ class Stream:
         """Random policies that cdc supports; subscribers under others are refused, which the oracle of rows sees."""
         supported: list[Policy] = []
         for _ in range(_TRIALS):
-            drawn = self.place.policies(draw_policies(self.draw, self.scene.columns))
+            drawn = self.place.policies(draw_policies(self.draw, self.scene.columns, self.place.focus))
             problems = unsupported(self.place, judge(self.place, self.scene.subjects))
             supported = [policy for policy in drawn if not problems.get(policy.name)]
             for policy in drawn:

@@ -226,6 +226,32 @@ def test_a_deep_tree_is_compiled_and_evaluated() -> None:
     assert "nested more than 200 levels deep" in str(judge(policy(both("not", both("not", tree)))).denied)
 
 
+def test_arithmetic_as_deep_as_a_tree_may_be() -> None:
+    sums = {"id": var("id"), "one": integer(1)}
+    for _ in range(95):
+        sums = {name: op(551, tree, integer(1)) for name, tree in sums.items()}
+    decision = judge(policy(op(96, sums["id"], sums["one"])))
+    assert decision.denied is None
+    assert [decision.predicate.test(row(id=cell)) for cell in (b"1", b"2", None)] == [TRUE, FALSE, NULL]
+
+
+def test_a_case_of_a_case_of_a_case_does_not_explode() -> None:
+    def simple(operand: str) -> str:
+        arms = " ".join(
+            f"{{CASEWHEN :expr {op(96, '{CASETESTEXPR :typeId 23}', integer(n))} :result {integer(n)} :location -1}}"
+            for n in range(5)
+        )
+        end = f":defresult {integer(9)} :location -1}}"
+        return f"{{CASEEXPR :casetype 23 :casecollid 0 :arg {operand} :args ({arms}) {end}"
+
+    tree = var("id")
+    for _ in range(4):
+        tree = simple(tree)
+    assert judge(policy(op(96, tree, integer(1)))).predicate.test(row()) == TRUE
+    decision = judge(policy(op(96, simple(tree), integer(1))))
+    assert decision.unsupported[0].construct == "CASE as the operand of CASE, more than 4 deep"
+
+
 def test_bound_policies_say_what_they_are() -> None:
     decision = judge(policy(OWN, "a"), policy("{NEWNODE :x y}", "b"), restrictive(both("not", NAMED), "c"))
     told = {bound.policy.name: (bound.predicate is None, bound.reason, bound.index) for bound in decision.policies}
