@@ -8,7 +8,7 @@ __all__ = ["FAULTS", "QUICK"]
 
 _PREDICATE, _COMPILE, _GRANTS = "cdc/predicate.py", "cdc/rls/compile.py", "cdc/rls/grants.py"
 _GROUP, _EXPRESSION = "cdc/group.py", "cdc/rls/expression.py"
-_SUBJECTS = "tests/integration/test_subjects.py::"
+_FOLLOWED = "tests/integration/test_subjects.py::test_rights_that_are_taken_away_are_followed"
 
 _LOGIC = [
     Fault(
@@ -146,11 +146,18 @@ _RIGHTS = [
     Fault(
         "EXECUTE is not needed",
         "cdc/rls/functions.py",
-        "return made if function.executable else forbidden(function, function.result)",
+        "return made if function.executable else forbidden(function, function.result, compiler)",
         "return made",
     ),
 ]
 _SUBJECT = [
+    Fault(
+        "rights are never asked for again",
+        "cdc/judge.py",
+        "        self.book.poll(reached)\n        self._keep_all()\n",
+        "",
+        killer=_FOLLOWED,
+    ),
     Fault(
         "the claims of the first subject are everybody's",
         "cdc/rls/calls.py",
@@ -319,11 +326,11 @@ _VALUES = [
         focus="CASE",
     ),
     Fault(
-        "texts are ordered under any collation",
+        "letters have another case under C only",
         "cdc/rls/compiler.py",
         "        return Collation.LINGUISTIC\n",
         "        return Collation.CODE_POINT\n",
-        focus="<",
+        focus="upper",
     ),
 ]
 
