@@ -97,6 +97,7 @@ _POLICIES = [
         _COMPILE,
         'denied = denied if policy.permissive else f"restrictive {unsupported[-1]} is not supported"',
         "denied = denied",
+        focus="concat",
     ),
     Fault("UPDATE policies let one read", "cdc/fact_query.py", "p.polcmd IN ('*', 'r')", "p.polcmd IN ('*', 'r', 'w')"),
     Fault(
