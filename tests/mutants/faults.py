@@ -97,6 +97,7 @@ _POLICIES = [
         _COMPILE,
         'denied = denied if policy.permissive else f"restrictive {unsupported[-1]} is not supported"',
         "denied = denied",
+        killer="tests/integration/test_rls_refused.py::test_what_is_not_supported_is_safe",
     ),
     Fault("UPDATE policies let one read", "cdc/fact_query.py", "p.polcmd IN ('*', 'r')", "p.polcmd IN ('*', 'r', 'w')"),
     Fault(
