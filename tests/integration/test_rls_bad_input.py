@@ -244,3 +244,23 @@ def test_a_table_without_columns(kind: str, database: str, db: psycopg.Connectio
         assert [dict(event.new) for event in seen] == [{}]
         assert denied == [] and "no SELECT right on public.bare" in str(other.denied)
         three.nobody_else_noticed(1)
+
+
+def test_an_error_that_some_rows_reach_is_no_part_of_another_subjects_condition(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """Both subjects have 5 as the first setting that is a number; for one of them a row that reaches it raises."""
+    settings = "current_setting('app.a')::int, current_setting('app.b')::int"
+    db.execute(f"ALTER POLICY own ON wells USING (CASE WHEN id > 0 THEN coalesce(depth::int, {settings}) = 5 END)")
+    good = cdc.Subject("authenticated", settings={"app.a": "5", "app.b": "7"})
+    seen: list[Any] = []
+    with Three(kind, database, good) as three:
+        wrong = three.running.subscribe(
+            "wells", seen.append, subject=cdc.Subject("authenticated", settings={"app.a": "bad", "app.b": "5"})
+        )
+        insert(db, 1, depth=5)
+        db.execute("INSERT INTO wells (id) VALUES (2)")
+        assert three.caught_up(db) == [1, 2]
+        assert told(seen) == [1] and (wrong.denied, wrong.errors) == (None, 1)
+        assert "invalid input for type integer" in str(wrong.problem)
+        three.nobody_else_noticed(1, 2)
