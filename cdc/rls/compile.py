@@ -235,6 +235,8 @@ def _attempt(policy: Policy, scope: Scope) -> tuple[Condition | None, str | None
         return None, str(problem)
     except TreeError as problem:
         return None, f"a node tree that cdc cannot read ({problem})"
+    except Exception as error:
+        return None, _unforeseen(error)
 
 
 def _identity(policy: Policy, scope: Scope) -> Hashable:
@@ -278,7 +280,16 @@ def _bind_all(compiled: _Compiled, session: Session) -> list[BoundPolicy]:
             bound.append(BoundPolicy(policy, condition(session), None, compiled.columns))
         except SessionError as problem:
             bound.append(BoundPolicy(policy, None, str(problem)))
+        except Exception as error:
+            bound.append(BoundPolicy(policy, None, _unforeseen(error)))
     return bound
+
+
+def _unforeseen(error: Exception) -> str:
+    """The reason for an error that nobody thought of: one policy must not end the stream for everybody."""
+    if isinstance(error, RecursionError):
+        return "a condition that is nested too deep"
+    return f"cdc could not decide it ({type(error).__name__}: see to it that this is reported)"
 
 
 def _failed(bound: list[BoundPolicy]) -> str | None:

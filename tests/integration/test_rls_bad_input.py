@@ -98,6 +98,13 @@ SPOILED = {
         f"ALTER POLICY own ON wells USING ({'abs(' * 400}id{')' * 400} = 1)",
         "a node tree that cdc cannot read",
     ),
+    "functions within functions, each ninety calls deep": (
+        f"CREATE FUNCTION deep1() RETURNS int LANGUAGE sql STABLE RETURN {'abs(' * 90}1{')' * 90};"
+        f"CREATE FUNCTION deep2() RETURNS int LANGUAGE sql STABLE RETURN {'abs(' * 90}deep1(){')' * 90};"
+        f"CREATE FUNCTION deep3() RETURNS int LANGUAGE sql STABLE RETURN {'abs(' * 90}deep2(){')' * 90};"
+        f"ALTER POLICY own ON wells USING ({'abs(' * 90}deep3(){')' * 90} = id)",
+        "nested too deep",
+    ),
 }
 
 
@@ -264,3 +271,14 @@ def test_an_error_that_some_rows_reach_is_no_part_of_another_subjects_condition(
         assert told(seen) == [1] and (wrong.denied, wrong.errors) == (None, 1)
         assert "invalid input for type integer" in str(wrong.problem)
         three.nobody_else_noticed(1, 2)
+
+
+def test_numbers_that_python_hashes_alike_are_other_rights(kind: str, database: str, db: psycopg.Connection) -> None:
+    db.execute("ALTER POLICY own ON wells USING (depth = -1)")
+    with Three(kind, database) as three:
+        insert(db, 1, depth=-1)
+        db.execute("ALTER POLICY own ON wells USING (depth = -2)")
+        insert(db, 2, depth=-1)
+        insert(db, 3, depth=-2)
+        assert three.caught_up(db) == [1, "rights", 3]
+        three.nobody_else_noticed(1, 2, 3)
