@@ -14,7 +14,6 @@ from collections.abc import Hashable, Sequence
 
 from cdc.events import RowChange, Update
 from cdc.group import Group, Tally
-from cdc.operators import Failed, Undecided
 from cdc.predicate import Cover, Predicate, Probe, equal
 from cdc.row import Row
 from cdc.tuples import Cell
@@ -71,7 +70,7 @@ class _Table:
                         for element in value:  # type: ignore[attr-defined]  # `elements` says that there are several
                             self._look_up(element, found)
                         return True
-                except (ValueError, Failed, Undecided):
+                except Exception:  # Whoever would be found by it goes without; the stream goes on for all others.
                     return False
         elif cell is not None:
             return False

@@ -90,11 +90,11 @@ class Judge:
 
     def judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
         """Filter and policies as one predicate (None sees everything), and the decision of the policies."""
-        subscription._sight = 0
+        subscription._sight = None
         predicate, decision = self._judge(subscription, relation)
         if decision is not None and decision.denied is None:
             key = object() if predicate is not None and predicate.key is None else predicate and predicate.key
-            subscription._sight = hash((key, decision.hidden))
+            subscription._sight = (key, decision.hidden)
         return predicate, decision
 
     def _judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:

@@ -8,7 +8,7 @@ same is done when the server was asked again and rights are others.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping
 
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
@@ -25,7 +25,7 @@ from cdc.waiting import Call, Steps
 
 __all__ = ["Revision"]
 
-Sights = Mapping[Subscription, tuple[int, str | None]]
+Sights = Mapping[Subscription, tuple[Hashable, str | None]]
 
 
 class Revision:

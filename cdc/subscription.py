@@ -5,7 +5,7 @@ Pure: no I/O. It is the name that users hold on to; what it means for one relati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from sys import intern
 from typing import Any, Protocol
 
@@ -153,8 +153,8 @@ class Subscription(Called):
         self._undecided = 0
         self._errors = 0
         self._problem: str | None = None
-        self._sight = 0
-        """What a subject may see by the rights that were judged last: equal numbers are equal sights; 0 is nothing."""
+        self._sight: Hashable = None
+        """What a subject may see by the rights that were judged last: equal ones show the same; None is nothing."""
         self._view: Judged | None = None
         """Its view on the table as it was announced last; that counts for it."""
         self._order = 0

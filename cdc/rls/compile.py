@@ -11,6 +11,7 @@ subject the table, with the reason. The manual: "Row Security Policies" and CREA
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import tzinfo
@@ -234,20 +235,41 @@ def _attempt(policy: Policy, scope: Scope) -> tuple[Condition | None, str | None
         return None, str(problem)
     except TreeError as problem:
         return None, f"a node tree that cdc cannot read ({problem})"
+    except Exception as error:
+        return None, _unforeseen(error)
 
 
 def _identity(policy: Policy, scope: Scope) -> Hashable:
-    """What a compiled policy depends on, apart from the session. Equal for roles that have the same policy."""
+    """What a compiled policy depends on, apart from the session. Equal for roles that have the same policy.
+
+    What only other policies of the table mention is no part of it: nobody is to notice when those change.
+    """
     rights, columns = scope.rights, scope.relation.columns
+    numbers = _mentioned(policy.node_text or "", rights)
     return (
-        (policy.name, policy.node_text, rights.oid, rights.utf8, rights.nondeterministic, rights.code_point),
-        rights.plain_case,
+        (policy.name, policy.node_text, rights.oid, rights.utf8),
+        (rights.nondeterministic & numbers, rights.code_point & numbers, rights.plain_case & numbers),
         tuple((column.name, column.type_oid) for column in columns),
         tuple((number, column.name) for number, column in rights.columns.items()),
-        frozenset(rights.functions.items()),
-        frozenset(rights.operator_functions.items()),
+        frozenset((oid, rights.functions[oid]) for oid in rights.functions.keys() & numbers),
+        frozenset((oid, rights.operator_functions[oid]) for oid in rights.operator_functions.keys() & numbers),
         scope.types,
     )
+
+
+def _mentioned(tree: str, rights: TableRights) -> frozenset[int]:
+    """Every number in a node tree and in those of the functions that it may call: all OIDs, and some numbers more."""
+    found: set[int] = set()
+    trees = [tree]
+    while trees:
+        new = {int(number) for number in _NUMBER.findall(trees.pop())} - found
+        new |= {rights.operator_functions[oid] for oid in new & rights.operator_functions.keys()} - found
+        found |= new
+        trees += [rights.functions[oid].tree or "" for oid in new & rights.functions.keys()]
+    return frozenset(found)
+
+
+_NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 def _bind_all(compiled: _Compiled, session: Session) -> list[BoundPolicy]:
@@ -258,7 +280,16 @@ def _bind_all(compiled: _Compiled, session: Session) -> list[BoundPolicy]:
             bound.append(BoundPolicy(policy, condition(session), None, compiled.columns))
         except SessionError as problem:
             bound.append(BoundPolicy(policy, None, str(problem)))
+        except Exception as error:
+            bound.append(BoundPolicy(policy, None, _unforeseen(error)))
     return bound
+
+
+def _unforeseen(error: Exception) -> str:
+    """The reason for an error that nobody thought of: one policy must not end the stream for everybody."""
+    if isinstance(error, RecursionError):
+        return "a condition that is nested too deep"
+    return f"cdc could not decide it ({type(error).__name__}: see to it that this is reported)"
 
 
 def _failed(bound: list[BoundPolicy]) -> str | None:

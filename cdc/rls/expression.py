@@ -154,7 +154,7 @@ def failing(problem: Exception) -> Term:
     def value(cells: Sequence[Cell]) -> object:
         raise kind(message)
 
-    return Term(value)
+    return Term(value, key=((kind, message),))
 
 
 def folded(session: Session, words: str, term: Term, key: Callable[[object], Hashable] | None) -> Term:
