@@ -18,7 +18,7 @@ from cdc.log import log
 from cdc.lsn import Lsn
 from cdc.operators import Moment
 from cdc.predicate import FALSE, Predicate, constant, every
-from cdc.refusals import check_hidden, check_identity, refuse
+from cdc.refusals import check_identity, refuse
 from cdc.relation import Relation
 from cdc.rights import no_role
 from cdc.rights_book import Book
@@ -98,18 +98,20 @@ class Judge:
         return predicate, decision
 
     def _judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
-        predicates = []
-        if subscription.filter is not None:
-            collations = self._collations.get(relation.oid, NOTHING_KNOWN)
-            predicates.append(compile_filter(subscription.filter, relation, self._types, collations, self.moment))
         if subscription.subject is None:
-            return (predicates[0] if predicates else None), None
+            return (None if subscription.filter is None else self._filter(subscription.filter, relation)), None
         decision = self._decide(relation, subscription.subject)
-        if decision.granted:
-            check_hidden(relation, predicates, decision)
+        predicates = []
+        # To one who may not know of the table, a mistake in the filter would tell its columns and their types.
+        if subscription.filter is not None and decision.granted:
+            predicates.append(self._filter(subscription.filter, relation, decision.hidden))
         if not decision.exempt or decision.denied is not None:
             predicates.append(decision.predicate)
         return (every(predicates) if predicates else None), decision
+
+    def _filter(self, text: str, relation: Relation, hidden: frozenset[str] = frozenset()) -> Predicate:
+        collations = self._collations.get(relation.oid, NOTHING_KNOWN)
+        return compile_filter(text, relation, self._types, collations, self.moment, hidden)
 
     def load(self, oid: int, roles: Collection[str], xid: int | None = None) -> None:
         """Know the rights of these roles on a table, those of now only once the transaction `xid` is visible.

@@ -26,7 +26,6 @@ from cdc.subscription import Subscription
 __all__ = [
     "check_binary",
     "check_collation",
-    "check_hidden",
     "check_identity",
     "check_parts",
     "no_table",
@@ -79,17 +78,6 @@ def check_identity(subscription: Subscription, relation: Relation, predicate: Pr
             f'Run `ALTER TABLE "{relation.schema}"."{relation.table}" REPLICA IDENTITY FULL`, or pass '
             "accept_undecided=True to go without the changes that cannot be judged"
         )
-
-
-def check_hidden(relation: Relation, filters: list[Predicate], decision: Decision) -> None:
-    """A filter on a column that the subject may not read would tell its values."""
-    for predicate in filters:
-        hidden = [relation.columns[i].name for i in predicate.columns if relation.columns[i].name in decision.hidden]
-        if hidden:
-            raise SubscriptionError(
-                f"the filter reads {', '.join(hidden)} of {relation}, which the role may not read: filter by another "
-                "column, or grant it SELECT on this one"
-            )
 
 
 def check_collation(relation: Relation, columns: Iterable[str], collations: Collations) -> None:

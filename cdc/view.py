@@ -176,6 +176,10 @@ class View:
         if subscription.first:
             old = relation if seen is None else seen[0]
             return SchemaChange(place, relation, old) if replaced or old != relation else None
+        if self.denied and not subscription.named and (seen is None or len(seen[1]) == len(seen[0].columns)):
+            return (
+                None  # A pattern found a table that the subject may know nothing of, neither before nor from here on.
+            )
         if replaced and not told:
             reason = f"another table is called {relation} from here on"
             return Gap(reason, previous=reader.previous, tables=(str(relation),))

@@ -7,11 +7,11 @@ when somebody subscribes, as far as that can be told without the rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from cdc.errors import SubscriptionError
 from cdc.filters.grammar import Condition, conditions
-from cdc.filters.target import NOTHING_KNOWN, Collations, Target
+from cdc.filters.target import NOTHING_KNOWN, Collations, Target, check_readable
 from cdc.operators import Failed, Moment, Undecided
 from cdc.predicate import (
     ERROR,
@@ -44,6 +44,7 @@ def compile_filter(
     types: Types,
     collations: Collations = NOTHING_KNOWN,
     moment: Moment | None = None,
+    hidden: Collection[str] = (),
 ) -> Predicate:
     """The predicate of a filter such as `project_id=eq.33,depth=gt.100` on a table.
 
@@ -54,11 +55,15 @@ def compile_filter(
         collations: what is known of the collations of its columns, by their names. One that is not named is taken
             for a linguistic one: texts are equal when their bytes are, and their order is not known.
         moment: where an error is noted that the server would raise for a row.
+        hidden: names of columns that the subscriber may not read: a filter may not name them, and no message does.
 
     Raises:
         SubscriptionError: one sentence that says what is wrong and what to write instead.
     """
-    return every([_predicate(each, relation, types, collations, moment or Moment()) for each in conditions(text)])
+    found = conditions(text)
+    for each in found:
+        check_readable(each.column, relation, hidden)
+    return every([_predicate(each, relation, types, collations, moment or Moment()) for each in found])
 
 
 def _predicate(

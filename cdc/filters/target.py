@@ -6,7 +6,7 @@ in PostgreSQL's catalog. A type without a function here cannot be compared that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
@@ -18,7 +18,7 @@ from cdc.relation import Relation
 from cdc.values import Equality, Types
 from cdc.values.equality import quoted
 
-__all__ = ["NOTHING_KNOWN", "Collations", "Target"]
+__all__ = ["NOTHING_KNOWN", "Collations", "Target", "check_readable"]
 
 Collations: TypeAlias = Mapping[str, Collation]
 """Collations of columns, by the columns' names."""
@@ -111,8 +111,8 @@ class Target:
     def of(
         cls, condition: Condition, relation: Relation, types: Types, collations: Collations, moment: Moment
     ) -> Target:
-        """Raises SubscriptionError when there is no such column, or one that only the server can compare."""
-        index = _index(condition.column, relation)
+        """Raises SubscriptionError for a column that only the server can compare."""
+        index = relation.whole.columns[condition.column]
         column = relation.columns[index]
         collation = collations.get(column.name, Collation.LINGUISTIC)
         plain = collation is Collation.PLAIN_CASE
@@ -248,11 +248,19 @@ def _ends_in_escape(pattern: str) -> bool:
     return (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1
 
 
-def _index(name: str, relation: Relation) -> int:
-    try:
-        return relation.whole.columns[name]
-    except KeyError:
-        names = ", ".join(relation.whole.columns)
-        raise SubscriptionError(
-            f"the filter names the column {name!r}, but the published columns of {relation} are: {names}"
-        ) from None
+def check_readable(name: str, relation: Relation, hidden: Collection[str]) -> None:
+    """Raises SubscriptionError for a column that is not there, or may not be read: a filter tells its values.
+
+    A column that may not be read is named only to those who have named it.
+    """
+    if name in relation.whole.columns:
+        if name in hidden:
+            raise SubscriptionError(
+                f"the filter reads {name} of {relation}, which the role may not read: filter by another column, or "
+                "grant it SELECT on this one"
+            )
+        return
+    names = ", ".join(column for column in relation.whole.columns if column not in hidden)
+    raise SubscriptionError(
+        f"the filter names the column {name!r}, but the published columns of {relation} are: {names}"
+    )

@@ -282,3 +282,37 @@ def test_numbers_that_python_hashes_alike_are_other_rights(kind: str, database: 
         insert(db, 3, depth=-2)
         assert three.caught_up(db) == [1, "rights", 3]
         three.nobody_else_noticed(1, 2, 3)
+
+
+@pytest.mark.parametrize("wrong", ["nope=eq.1", "depth=eq.x", "depth=gt.1", "notes=match.("])
+def test_a_mistake_in_a_filter_names_no_hidden_column(database: str, db: psycopg.Connection, wrong: str) -> None:
+    db.execute("REVOKE SELECT ON wells FROM authenticated; GRANT SELECT (id, project_id) ON wells TO authenticated")
+    column = wrong.partition("=")[0]
+    with Running("blocking", database, lambda running: None) as running:
+        with pytest.raises(cdc.SubscriptionError) as caught:
+            running.subscribe("wells", print, subject=USER, filter=wrong)
+        said = str(caught.value).replace(f"reads {column}", "")
+        assert not any(hidden in said for hidden in ("depth", "notes", "numeric", "pattern"))
+        assert ("id, project_id" in said) == (column == "nope")
+        nobody = running.subscribe("wells", print, subject=cdc.Subject("service_role"), filter=wrong)
+        assert nobody.denied == "role service_role has no SELECT right on public.wells"
+
+
+def test_a_pattern_tells_nothing_of_a_table_that_the_subject_may_not_read(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """Not even that another table has its name; and a consumer that stops at gaps does not stop at it."""
+    make = "CREATE TABLE hush (id int PRIMARY KEY); ALTER PUBLICATION wells ADD TABLE hush"
+    db.execute(make)
+    seen: list[Any] = []
+    with Three(kind, database) as three:
+        family = three.running.subscribe("public.*", seen.append, subject=USER)
+        db.execute("INSERT INTO hush VALUES (1)")
+        insert(db, 1)
+        with db.transaction():
+            db.execute(f"ALTER TABLE hush RENAME TO old; {make}; INSERT INTO hush VALUES (2)")
+        db.execute("ALTER TABLE hush ADD COLUMN more int; INSERT INTO hush VALUES (3); TRUNCATE hush")
+        insert(db, 2)
+        assert three.caught_up(db) == told(seen) == [1, 2]
+        assert "no SELECT right on public.hush" in str(family.denied)
+        three.nobody_else_noticed(1, 2)
