@@ -316,3 +316,41 @@ def test_a_pattern_tells_nothing_of_a_table_that_the_subject_may_not_read(
         assert three.caught_up(db) == told(seen) == [1, 2]
         assert "no SELECT right on public.hush" in str(family.denied)
         three.nobody_else_noticed(1, 2)
+
+
+ENUM = """
+CREATE TYPE sight AS ENUM ('open', 'shut');
+CREATE TABLE doors (id int PRIMARY KEY, sight sight, same sight DEFAULT 'open');
+ALTER TABLE doors REPLICA IDENTITY FULL; ALTER TABLE doors ENABLE ROW LEVEL SECURITY;
+GRANT SELECT ON doors TO authenticated; ALTER PUBLICATION wells ADD TABLE doors;
+"""
+SWAP = """
+ALTER TYPE sight RENAME VALUE 'open' TO 'passing'; ALTER TYPE sight RENAME VALUE 'shut' TO 'open';
+ALTER TYPE sight RENAME VALUE 'passing' TO 'shut';
+"""
+
+
+@pytest.mark.parametrize("policy", ["sight = 'open'", "sight < 'shut'"])
+def test_labels_of_an_enum_that_change_places(kind: str, database: str, db: psycopg.Connection, policy: str) -> None:
+    """A policy means a label by its OID, whatever it is called; names are looked up as roles are."""
+    db.execute(ENUM + f"CREATE POLICY seen ON doors FOR SELECT TO authenticated USING ({policy})")
+    seen: list[Any] = []
+    with Three(kind, database, rights_interval=0.1) as three:
+        three.running.subscribe("doors", seen.append, subject=USER)
+        db.execute("INSERT INTO doors VALUES (1, 'open'), (2, 'shut')")
+        three.caught_up(db)
+        db.execute(SWAP)
+        until(lambda: told(seen) == [1, "rights"])
+        db.execute("INSERT INTO doors VALUES (3, 'open'), (4, 'shut')")
+        db.execute("ALTER TYPE sight ADD VALUE 'ajar' BEFORE 'shut'")
+        until(lambda: three.running.consumer._loop.link.session.admission._types.enums[0].labels[0] == "ajar")
+        insert(db, 1)
+        three.caught_up(db)
+        db.execute("INSERT INTO doors VALUES (5, 'ajar')")
+        three.caught_up(db)
+        keys = [key for key in told(seen) if key != "rights"]
+        with db.transaction():
+            db.execute("SET LOCAL ROLE authenticated")
+            shown = [key for (key,) in db.execute("SELECT id FROM doors WHERE id <> 2 ORDER BY id").fetchall()]
+        assert keys == shown == ([1, 4] if "=" in policy else [1, 4, 5])
+        three.nobody_else_noticed(1)
