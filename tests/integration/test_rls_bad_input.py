@@ -354,3 +354,39 @@ def test_labels_of_an_enum_that_change_places(kind: str, database: str, db: psyc
             shown = [key for (key,) in db.execute("SELECT id FROM doors WHERE id <> 2 ORDER BY id").fetchall()]
         assert keys == shown == ([1, 4] if "=" in policy else [1, 4, 5])
         three.nobody_else_noticed(1)
+
+
+POLICY = '{"name": "a", "permissive": true, "command": "ALL", "roles": [0], "to": ["public"], "expression": null'
+FORGED = (
+    '{"format": 1, "schema": "public", "table": "wells", "owner": 10, "row_security": true, "forced": false, '
+    '"usage": [0], "select": [0], "columns": [[1, "id", 23, 0, []]], "functions": {}, "operators": {}, '
+    '"nondeterministic": [], "code_point": [], "utf8": true, "policies": [' + POLICY
+)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        "[]",
+        "5",
+        '{"format": 1}',
+        '{"format": 7}',
+        FORGED + ', "tree": 5}]}',
+        FORGED + ', "tree": "{OPEXPR :opno x}"}]}',
+        FORGED + ', "tree": "{"}]}',
+        FORGED.replace("[0]", "0") + "}]}",
+    ],
+)
+def test_a_row_of_rights_that_is_no_such_row(kind: str, database: str, db: psycopg.Connection, facts: str) -> None:
+    """Only a superuser can write it. Nobody sees anything of that table, and all others go on."""
+    db.execute("CREATE TABLE beside (id int PRIMARY KEY); ALTER PUBLICATION wells ADD TABLE beside")
+    seen: list[Any] = []
+    with Three(kind, database) as three:
+        three.running.on("beside", seen.append)
+        insert(db, 1)
+        db.execute("INSERT INTO cdc.rights (\"table\", name, facts) SELECT 'wells'::regclass, 'wells', %s", (facts,))
+        insert(db, 2)
+        db.execute("INSERT INTO beside VALUES (1)")
+        assert three.caught_up(db) == told(three.other) == [1, "rights"]
+        assert three.subscription.denied is not None
+        assert told(three.trusted) == [1, 2] and told(seen) == [1]
