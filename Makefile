@@ -54,7 +54,8 @@ check: $(STAMP)
 	$(BIN)/python tests/wheel.py
 	$(BIN)/python -m tests.matrix $(VERSIONS)
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),5) --seed $(SEED)
-	$(BIN)/python -m tests.oracle --verdicts $(or $(VERDICTS),150000) --seed $(SEED) $(VERSIONS:%=--version %)
+	$(BIN)/python -m tests.oracle --verdicts $(or $(VERDICTS),100000) --seed $(SEED) $(VERSIONS:%=--version %)
+	$(BIN)/python -m tests.mutants
 
 bench: $(STAMP)
 	$(BIN)/python bench/run.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -10,6 +10,7 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any, cast
 
 import psycopg
@@ -71,8 +72,9 @@ class _Admission:
     """What the loop asks a session for when a Relation message comes."""
 
     view = View
+    judge = SimpleNamespace(changed=set())
 
-    def relation(self, message: RelationMessage, roles: set[str]) -> Relation:
+    def relation(self, message: RelationMessage, *asked: object) -> Relation:
         return describe(message, Types(), ["id"])
 
 

@@ -23,6 +23,7 @@ import psycopg
 
 from cdc.catalog import load_types
 from cdc.connection import connect
+from cdc.operators import Moment
 from cdc.predicate import TRUE
 from cdc.relation import Column, Relation
 from cdc.rights import load_rights
@@ -79,6 +80,9 @@ class Ground:
         names = "attname, atttypid, atttypmod, attrelid"
         query = f"SELECT {names} FROM pg_attribute WHERE attrelid = 'wells'::regclass AND attnum > 0 ORDER BY attnum"
         found = self.connection.execute(query).fetchall()  # type: ignore[arg-type]
+        self.moment = Moment()
+        row = self.connection.execute("SELECT extract(epoch FROM now() - timestamptz '2000-01-01 00:00+00')").fetchone()
+        self.moment.microseconds = int(row[0] * 1_000_000) if row else 0
         self.types = Types()
         self.types.add(load_types(self.connection, self.types.missing(row[1] for row in found)))
         columns = tuple(Column(row[0], row[1], row[2], row[0] == "id", bytes.decode) for row in found)
@@ -97,7 +101,7 @@ class Ground:
 
     def decide(self, rights: TableRights, subject: Subject) -> Decision:
         """The decision for a subject."""
-        return decide(rights, self.relation, self.types, subject)
+        return decide(rights, self.relation, self.types, subject, self.moment)
 
     def close(self) -> None:
         """Close the connection."""

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from cdc.errors import SubscriptionError
+from cdc.fact_query import PLAIN_CASE
 from cdc.operators import Collation
 from cdc.pgoutput import RelationColumn, RelationMessage
 from cdc.values import TypeInfo
@@ -86,13 +87,21 @@ _STORED = "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = %s AND a
 
 
 _COLLATIONS = """
-SELECT a.attname, c.collisdeterministic
+SELECT a.attname, CASE WHEN NOT c.collisdeterministic THEN 'odd'
+    WHEN pg_catalog.pg_encoding_to_char(d.encoding) <> 'UTF8' THEN NULL
+    WHEN CASE WHEN c.oid = 100 THEN {provider} = 'c' AND d.datcollate IN ('C', 'POSIX') AND d.datctype IN ('C', 'POSIX')
+              ELSE c.collprovider = 'c' AND c.collcollate IN ('C', 'POSIX') AND c.collctype IN ('C', 'POSIX') END
+        THEN 'code point'
+    WHEN c.oid = 100 AND {plain_case} THEN 'plain case' END
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
 JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
-WHERE a.attrelid = %s AND (NOT c.collisdeterministic OR pg_catalog.pg_encoding_to_char(d.encoding) = 'UTF8' AND CASE
-    WHEN c.oid = 100 THEN {provider} = 'c' AND d.datcollate IN ('C', 'POSIX') AND d.datctype IN ('C', 'POSIX')
-    ELSE c.collprovider = 'c' AND c.collcollate IN ('C', 'POSIX') AND c.collctype IN ('C', 'POSIX') END)
+WHERE a.attrelid = %s
 """
+_KINDS = {
+    "odd": Collation.NONDETERMINISTIC,
+    "code point": Collation.CODE_POINT,
+    "plain case": Collation.PLAIN_CASE,
+}
 _CHILDREN = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = %s)"
 _ROOT = """
 SELECT r.oid::regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -134,11 +143,11 @@ def primary_key(connection: psycopg.Connection[Any], oid: int) -> list[str]:
 
 
 def collations(connection: psycopg.Connection[Any], oid: int) -> dict[str, Collation]:
-    """The collations of the columns by name, without those that are linguistic ones, of which only `=` is known."""
+    """The collations of the columns by name, without those of which only `=` is known."""
     # Before 15 every database has a locale of the C library.
     provider = "d.datlocprovider" if connection.info.server_version >= 150000 else "'c'"
-    rows = connection.execute(_COLLATIONS.format(provider=provider), (oid,)).fetchall()
-    return {name: Collation.CODE_POINT if same else Collation.NONDETERMINISTIC for name, same in rows}
+    query = _COLLATIONS.format(provider=provider, plain_case=PLAIN_CASE)
+    return {name: _KINDS[kind] for name, kind in connection.execute(query, (oid,)).fetchall() if kind is not None}
 
 
 def has_children(connection: psycopg.Connection[Any], oid: int) -> bool:

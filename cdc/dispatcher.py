@@ -157,6 +157,7 @@ class Dispatcher:
         for family in self.readers:
             if isinstance(family, Family):
                 family.drop([name for name, each in list(family.members.items()) if each.has_left])
+        self._ways.clear()
         self._oids.clear()
 
     def rebind(self, bind: Bind, subscriptions: Iterable[Subscription] | None = None) -> None:

@@ -8,7 +8,7 @@ have is read through `to_jsonb`. The manual: "System Catalogs" and "Privileges".
 
 from __future__ import annotations
 
-__all__ = ["FACTS", "FORMAT", "ROLES"]
+__all__ = ["FACTS", "FORMAT", "PLAIN_CASE", "ROLES"]
 
 FORMAT = 1
 """Of the facts; another one is another release's."""
@@ -126,6 +126,9 @@ SELECT a.oid, server.facts || pg_catalog.jsonb_build_object(
 FROM asked a, server
 """
 """OID and facts, as jsonb, of each table of `$1`, an array of OIDs. The facts say who was granted what, by OID."""
+
+PLAIN_CASE = FACTS[FACTS.index("pg_catalog.substring(CASE coalesce(") : FACTS.index("'zh')") + 5]
+"""Of `FACTS`: whether i and I are each other's case in the database's language, as far as known; `d` is its row."""
 
 ROLES = """
 WITH RECURSIVE reached (oid) AS (

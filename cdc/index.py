@@ -15,6 +15,7 @@ from collections.abc import Hashable, Sequence
 from cdc.events import RowChange, Update
 from cdc.group import Group, Tally
 from cdc.predicate import Cover, Predicate, Probe, equal
+from cdc.row import Row
 from cdc.tuples import Cell
 
 __all__ = ["Index"]
@@ -26,33 +27,35 @@ _NO_COLUMNS: frozenset[int] = frozenset()
 class _Table:
     """The groups that are found by what one probe reads in a row."""
 
-    __slots__ = ("_groups", "probe")
+    __slots__ = ("column", "groups", "is_raw", "probe")
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
-        self._groups: dict[Hashable, _Found] = {}
+        self.column = probe.column
+        self.is_raw = probe.read is None
+        self.groups: dict[Hashable, _Found] = {}
 
     def add(self, value: Hashable, group: Group) -> None:
-        found = self._groups.get(value)
+        found = self.groups.get(value)
         if found is None:
-            self._groups[value] = group
+            self.groups[value] = group
         elif isinstance(found, dict):
             found[group] = None
         else:
-            self._groups[value] = {found: None, group: None}
+            self.groups[value] = {found: None, group: None}
 
     def discard(self, value: Hashable, group: Group) -> None:
-        found = self._groups.get(value)
+        found = self.groups.get(value)
         if isinstance(found, dict):
             found.pop(group, None)
             if not found:
-                del self._groups[value]
+                del self.groups[value]
         elif found is group:
-            del self._groups[value]
+            del self.groups[value]
 
     @property
     def is_empty(self) -> bool:
-        return not self._groups
+        return not self.groups
 
     def find(self, cells: Sequence[Cell], found: list[Group]) -> bool:
         """Add the groups of a row to `found`. False when the row does not tell."""
@@ -75,7 +78,7 @@ class _Table:
         return True
 
     def _look_up(self, value: Hashable, found: list[Group]) -> None:
-        groups = self._groups.get(value)
+        groups = self.groups.get(value)
         if groups is not None:
             if isinstance(groups, dict):
                 found.extend(groups)
@@ -90,13 +93,15 @@ class Index:
         groups: every group by its key.
     """
 
-    __slots__ = ("_scanned", "_tables", "_tallies", "groups")
+    __slots__ = ("_scanned", "_single", "_tables", "_tallies", "groups")
 
     def __init__(self) -> None:
         self.groups: dict[Hashable, Group] = {}
         self._scanned: dict[Group, None] = {}
         self._tables: dict[Probe, _Table] = {}
         self._tallies: dict[frozenset[Probe], Tally] = {}
+        self._single: _Table | None = None
+        """The only table, if it hashes cells as they are and nobody has to be asked for each change."""
 
     def add(self, key: Hashable, group: Group) -> None:
         """Let a group be found."""
@@ -106,6 +111,7 @@ class Index:
             _slim(group, *next(iter(cover)))
         if cover is None:
             self._scanned[group] = None
+            self._look_for_single()
             return
         for probe, value in cover:
             table = self._tables.get(probe)
@@ -120,6 +126,7 @@ class Index:
             tally.groups += 1
             group.tally = tally
             group.undecided -= tally.missed
+        self._look_for_single()
 
     def discard(self, key: Hashable, group: Group) -> None:
         """Forget a group."""
@@ -127,6 +134,7 @@ class Index:
         cover = _cover(group)
         if cover is None:
             del self._scanned[group]
+            self._look_for_single()
             return
         for probe, value in cover:
             table = self._tables[probe]
@@ -139,10 +147,20 @@ class Index:
             if not group.tally.groups:
                 del self._tallies[frozenset(probe for probe, _ in cover)]
             group.tally = None
+        self._look_for_single()
+
+    def _look_for_single(self) -> None:
+        tables = self._tables
+        single = next(iter(tables.values())) if len(tables) == 1 and not self._scanned else None
+        self._single = single if single is not None and single.is_raw else None
 
     def judged(self, event: RowChange) -> list[Group]:
         """The groups that see a change; each that may was asked once."""
         old, new = event._old, event._new
+        if self._single is not None:
+            quickly = _judged_quickly(self._single, event, old, new)
+            if quickly is not None:
+                return quickly
         was: list[Group] = []
         is_: list[Group] = []
         unsent: list[Probe] = []
@@ -202,6 +220,36 @@ class _Hit:
 
     def __call__(self, cells: Sequence[Cell]) -> int:
         return equal(self._probe.column, self._value, self._probe.read).test(cells)
+
+
+def _judged_quickly(table: _Table, event: RowChange, old: Row | None, new: Row | None) -> list[Group] | None:
+    """The groups that see a change, where the value says it all; None where more has to be looked at."""
+    before = after = None
+    if new is not None:
+        cell = new.cells[table.column]
+        if type(cell) is not bytes:
+            return None
+        after = table.groups.get(cell)
+        if after is not None and (type(after) is not Group or not after.is_exact):
+            return None
+    if old is not None:
+        cell = old.cells[table.column]
+        if type(cell) is not bytes:
+            return None
+        before = table.groups.get(cell)
+        if before is not None and (type(before) is not Group or not before.is_exact):
+            return None
+    elif type(event) is Update:
+        return None
+    if after is None and before is None:
+        return []
+    if after is None or before is None or after is before:
+        group: Group = after or before  # type: ignore[assignment]  # it is one, as was looked at above
+        group.show(event, before is not None, after is not None)
+        return [group]
+    after.show(event, False, True)  # type: ignore[union-attr]
+    before.show(event, True, False)  # type: ignore[union-attr]
+    return [after, before]  # type: ignore[list-item]
 
 
 def _slim(group: Group, probe: Probe, value: Hashable) -> None:

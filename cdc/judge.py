@@ -140,15 +140,18 @@ class Judge:
         self.know_types({oid for oid, _ in self._rights})
 
     def put(self, row: Insert) -> bool:
-        """A row of cdc.rights has arrived. Whether it changes what is judged from here on."""
+        """A row of cdc.rights has arrived. Whether it is news, and `settle` is to be called before the next change."""
         new = row.new
         assert new is not None
         number, oid = int(new.text("id") or 0), int(new.text("table") or 0)
         table, commit_lsn = row._relation.oid, row._place[0].commit_lsn
-        if not self.book.put(table, oid, number, new.text("facts"), commit_lsn):
-            return False
-        self._keep_all(oid)
-        return oid in self.changed
+        return self.book.put(table, oid, number, new.text("facts"), commit_lsn)
+
+    def settle(self) -> None:
+        """Judge by the rows that have arrived from here on, and know what they mention. Asks the catalog."""
+        self.book.settle()
+        self._keep_all()
+        self.know_types(self.changed)
 
     def refresh(self, reached: Lsn = _NOWHERE) -> bool:
         """Ask again for all that does not come in the stream, up to `reached`; True when any rights changed."""
@@ -174,10 +177,9 @@ class Judge:
         changed, self.changed = self.changed, set()
         return changed
 
-    def _keep_all(self, of: int | None = None) -> None:
+    def _keep_all(self) -> None:
         for oid, role in list(self._rights):
-            if of in (None, oid):
-                self._keep(oid, role)
+            self._keep(oid, role)
 
     def _keep(self, oid: int, role: str) -> None:
         """Views that exist already are bound to what was known before.

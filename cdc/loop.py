@@ -229,6 +229,7 @@ class Loop:
             yield from self._keep_late_house(session, stream)
         elif isinstance(item, Repeated):
             self._revision.row(item.row)
+            yield from self._keep_late_house(session, stream)
         elif isinstance(item, Committed):
             self.link.sure(item.held)
             yield from self._deliver(session, stream, item)

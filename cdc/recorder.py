@@ -235,11 +235,11 @@ def _told(session: Session, relation: Relation) -> Told:
     message = RelationMessage(relation.oid, relation.schema, relation.table, relation.replica_identity, columns)
     key = tuple(relation.columns[index].name for index in relation.key or ())
     oid, types, collations = session.admission.asked(relation)
-    odd, plain = (
+    kinds = (
         tuple(sorted(name for name, each in collations.items() if each is kind))
-        for kind in (Collation.NONDETERMINISTIC, Collation.CODE_POINT)
+        for kind in (Collation.NONDETERMINISTIC, Collation.CODE_POINT, Collation.PLAIN_CASE)
     )
-    return Told(message, key, oid, types, odd, plain)
+    return Told(message, key, oid, types, *kinds)
 
 
 def _opened(path: Path) -> int:

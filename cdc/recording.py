@@ -46,6 +46,7 @@ class Told:
         types: the types that its cells are made of, built-in ones left out.
         nondeterministic: names of the columns whose collation makes different bytes equal.
         code_point: names of the columns whose collation orders by code point.
+        plain_case: names of the others in whose language i and I are each other's case.
     """
 
     message: RelationMessage
@@ -54,6 +55,7 @@ class Told:
     types: tuple[TypeInfo, ...]
     nondeterministic: tuple[str, ...]
     code_point: tuple[str, ...] = ()
+    plain_case: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> Told:
@@ -64,7 +66,7 @@ class Told:
             message["oid"], message["schema"], message["table"], message["replica_identity"], columns
         )
         types = tuple(_type_info(each) for each in said["types"])
-        collations = tuple(said["nondeterministic"]), tuple(said.get("code_point", ()))
+        collations = (tuple(said.get(name, ())) for name in ("nondeterministic", "code_point", "plain_case"))
         return cls(relation, tuple(said["key"]), said["oid"], types, *collations)
 
     def written(self) -> dict[str, Any]:
@@ -79,6 +81,7 @@ class Told:
             "types": [asdict(each) for each in self.types],
             "nondeterministic": self.nondeterministic,
             "code_point": self.code_point,
+            "plain_case": self.plain_case,
         }
 
 

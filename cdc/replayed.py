@@ -91,8 +91,11 @@ class ReplayAdmission(Admission):
         if told.oid is not None:
             self._tables[message.schema, message.table] = told.oid
         self._types.add(told.types)
-        odd = dict.fromkeys(told.nondeterministic, Collation.NONDETERMINISTIC)
-        self._collations[message.oid] = odd | dict.fromkeys(told.code_point, Collation.CODE_POINT)
+        self._collations[message.oid] = {
+            **dict.fromkeys(told.plain_case, Collation.PLAIN_CASE),
+            **dict.fromkeys(told.code_point, Collation.CODE_POINT),
+            **dict.fromkeys(told.nondeterministic, Collation.NONDETERMINISTIC),
+        }
         return describe(message, self._types, told.key)
 
     def _publications(self) -> list[Publication]:

@@ -79,9 +79,11 @@ class Revision:
         """Rights have changed: judge by them from here on."""
         self._house.rights_changed = False
         admission = session.admission
-        changed = admission.judge.take_changed()
         with session.busy():
-            yield Call(admission.judge.know_types, (changed,))
+            yield Call(admission.judge.settle)
+        changed = admission.judge.take_changed()
+        if not changed:
+            return
         relations = [relation for relation in self._dispatcher.relations if relation.oid in changed]
         before = self._sights(session, changed, relations)
         log.info("rights.changed", tables=", ".join(sorted({f"{each.schema}.{each.table}" for each in before})))

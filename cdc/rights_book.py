@@ -31,6 +31,7 @@ from cdc.rights_rows import (
     stated,
 )
 from cdc.rls import TableRights
+from cdc.rls.facts import Facts
 from cdc.rls.grants import Roles, rights_of
 from cdc.server import flush_lsn
 
@@ -62,6 +63,8 @@ class Book:
         self.last: int | None = None
         self._rows: dict[int, tuple[int, Stated]] = {}
         """The row that is in force for each table, by its id."""
+        self._unread: dict[int, tuple[int, object]] = {}
+        """Rows that have arrived and were not read yet: their ids and their facts as JSON."""
         self._drift: dict[int, Stated] = {}
         """What holds instead, since the newest row does not say it."""
         self._ahead: dict[int, tuple[int, Lsn]] = {}
@@ -71,6 +74,8 @@ class Book:
         """Transactions that were not visible when facts were to be read."""
         self._ledger: list[tuple[int, int]] = []
         """Commit LSN and id of the rows that arrived."""
+        self._made: dict[tuple[int, str], tuple[Facts, Roles, TableRights | None]] = {}
+        """Rights, and what they were made of."""
         self._names: set[str] = set()
         self._roles = Roles({}, {}, 0, True)
 
@@ -85,8 +90,10 @@ class Book:
         if self.standing.oid is not None:
             if former is not None and former.standing.oid == self.standing.oid:
                 self.last, self._rows, self._ledger = former.last, dict(former._rows), list(former._ledger)
+                self._unread = dict(former._unread)
             else:
                 self._start(newest_id(self._connection) if last is None else last)
+        self.settle()
         for oid in known:
             self.load(oid)
 
@@ -106,7 +113,7 @@ class Book:
                 return
             known = {oid: self._fresh.get(oid, _MISSING)}
             self._fresh[oid] = read_fresh(self._connection, known).get(oid, _MISSING)
-        elif oid not in self._rows and self.last is not None:
+        elif oid not in self._rows and oid not in self._unread and self.last is not None:
             self._rows |= rows_as_of(self._connection, [oid], self.last) or {oid: (0, self._now(oid))}
 
     def put(self, table: int, oid: int, number: int, facts: str | None, commit_lsn: Lsn) -> bool:
@@ -117,22 +124,29 @@ class Book:
             oid, number, facts: what it says.
             commit_lsn: of the transaction that wrote it.
         """
-        if table != self.standing.oid or number <= self._rows.get(oid, (0, ""))[0]:
+        known = self._unread.get(oid) or self._rows.get(oid)
+        if table != self.standing.oid or number <= (self.last or 0 if known is None else known[0]):
             return False
-        if self.last is not None and number <= self.last and oid not in self._rows:
-            return False
-        self._rows[oid] = (number, stated(self._connection, oid, None if facts is None else json.loads(facts)))
-        self._drift.pop(oid, None)
+        self._unread[oid] = (number, None if facts is None else json.loads(facts))
         self.last = max(self.last or 0, number)
         self._ledger.append((commit_lsn, self.last))
         return True
 
+    def settle(self) -> None:
+        """Read the rows that have arrived; the server may have to be asked what functions in them do."""
+        for oid, (number, said) in list(self._unread.items()):
+            self._rows[oid] = (number, stated(self._connection, oid, said))
+            self._drift.pop(oid, None)
+            del self._unread[oid]
+
     def poll(self, reached: Lsn) -> None:
         """Ask the server again for all that does not come in the stream. `reached` is how far that was handled."""
+        self.settle()
         if not self._names:
             return
         self._look()
-        self._roles = read_roles(self._connection, sorted(self._names))
+        roles = read_roles(self._connection, sorted(self._names))
+        self._roles = self._roles if roles == self._roles else roles
         if self.standing.oid is None:
             snapshot = snapshot_of(self._connection) if self._hidden else None
             self._hidden = {oid: xid for oid, xid in self._hidden.items() if snapshot and not snapshot.sees(xid)}
@@ -149,7 +163,12 @@ class Book:
         if role not in self._roles.by_name:
             return None
         found = self._facts(oid)
-        return found if isinstance(found, str) else rights_of(found, self._roles, role)
+        if isinstance(found, str):
+            return found
+        made = self._made.get((oid, role))
+        if made is None or made[0] is not found or made[1] is not self._roles:
+            made = self._made[oid, role] = (found, self._roles, rights_of(found, self._roles, role))
+        return made[2]
 
     def as_of(self, lsn: Lsn) -> int | None:
         """Id of the last row whose transaction ended before an LSN, up to which everything is finished."""
@@ -198,7 +217,7 @@ class Book:
     def _forget(self) -> None:
         self.last = None
         self._ledger = []
-        for kept in (self._rows, self._drift, self._ahead, self._fresh, self._hidden):
+        for kept in (self._rows, self._unread, self._drift, self._ahead, self._fresh, self._hidden):
             kept.clear()
 
     def _compare(self, oid: int, drift: Drift, reached: Lsn, ends: Lsn) -> None:

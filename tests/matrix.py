@@ -38,11 +38,15 @@ ELSEWHERE = {
     "test_bench.py",
     "test_demo.py",
     "test_docs.py",
+    "test_mutants.py",
+    "test_oracle.py",
     "test_sandbox.py",
     "test_sandbox_command.py",
     "test_sandbox_versions.py",
 }
-"""Tests of what stands round the server, which is the same on any: `make test` runs them on the default version."""
+"""Tests of what stands round the server, which is the same on any: `make test` runs them on the default version.
+
+The oracle has a command that takes versions: `make oracle`."""
 
 _COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
 _LAST = re.compile(r"^=*\s*(\d+ \w+(?:, \d+ \w+)*) in \d.*$", re.MULTILINE)

@@ -115,6 +115,8 @@ class Target:
         index = relation.whole.columns[condition.column]
         column = relation.columns[index]
         collation = collations.get(column.name, Collation.LINGUISTIC)
+        plain = collation is Collation.PLAIN_CASE
+        collation = Collation.LINGUISTIC if plain else collation
         if collation is Collation.NONDETERMINISTIC and condition.operator != "is":
             raise SubscriptionError(f"{relation}.{column.name} has a nondeterministic collation: it cannot be compared")
         return cls(
@@ -127,7 +129,7 @@ class Target:
             collation,
             types.equality(column.type_oid),
             Datums(types),
-            Context(collation, None, moment),
+            Context(collation, None, moment, plain_case=plain),
         )
 
     def hashable(self, value: str) -> Hashable:

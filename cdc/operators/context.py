@@ -37,6 +37,8 @@ class Collation(Enum):
     """C and its like: equality, order and case as Python has them for ASCII."""
     LINGUISTIC = "linguistic"
     """Deterministic: texts are equal when their bytes are; their order is the server's secret."""
+    PLAIN_CASE = "linguistic, in a language in which i and I are each other's case"
+    """Of a column: its texts are compared as `LINGUISTIC`, with `Context.plain_case`."""
     NONDETERMINISTIC = "nondeterministic"
     """Different bytes may be equal: nothing can be decided."""
 

@@ -207,7 +207,8 @@ class Compiler:
 
     def tested(self, expression: Expression) -> Condition:
         """The condition that a boolean expression is."""
-        return expression.condition or self.by_value(expression)
+        condition = expression.condition or self.by_value(expression)
+        return condition if expression.session else _once(condition)
 
     def by_value(self, expression: Expression) -> Condition:
         """The condition that tests an expression's value. Sessions that have the same values share predicates."""
@@ -325,6 +326,18 @@ class Compiler:
 
 
 Handler: TypeAlias = Callable[[Node, Compiler], Expression]
+
+
+def _once(condition: Condition) -> Condition:
+    """The condition of which all sessions share the predicate."""
+    made: list[Predicate] = []
+
+    def bind(session: Session) -> Predicate:
+        if not made:
+            made.append(condition(session))
+        return made[0]
+
+    return bind
 
 
 def conditional(condition: Condition, words: str, parts: list[Expression], compiler: Compiler) -> Expression:

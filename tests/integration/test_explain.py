@@ -217,7 +217,7 @@ def test_a_modest_login(database: str, db: psycopg.Connection) -> None:
 def test_functions_that_the_user_lists(database: str, db: psycopg.Connection) -> None:
     db.execute(
         """CREATE ROLE asker LOGIN NOINHERIT PASSWORD 'x'; GRANT authenticated TO asker;
-        CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO authenticated;
+        CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO PUBLIC;
         CREATE FUNCTION app.me() RETURNS uuid LANGUAGE plpgsql STABLE AS 'BEGIN RETURN auth.uid(); END';
         DROP POLICY mine ON wells; CREATE POLICY me ON wells FOR SELECT TO authenticated USING (owner = app.me())"""
     )

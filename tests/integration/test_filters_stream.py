@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import psycopg
 import pytest
 
 import cdc
+from cdc.testing import Sandbox, apply_supabase
 from tests.harness import Running, until
 
 TABLE = """
@@ -115,3 +117,29 @@ def test_an_enum_that_grows(kind: str, database: str, db: psycopg.Connection) ->
         db.execute("INSERT INTO wells (id, mood) VALUES (1, 'sad'), (2, 'merry')")
         running.caught_up(db)
     assert [event.key for event in seen] == [2]
+
+
+def test_case_does_not_matter_in_a_database_with_a_language(kind: str, server: Sandbox) -> None:
+    """Most databases have one; that i and I are one letter is sure in its language."""
+    name = f"spoken_{secrets.token_hex(4)}"
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 LC_COLLATE 'C.utf8' LC_CTYPE 'C.utf8'")  # type: ignore[arg-type]
+    dsn = server.dsn_for(name)
+    apply_supabase(dsn)
+    with psycopg.connect(dsn, autocommit=True) as db:
+        db.execute("CREATE TABLE wells (id int PRIMARY KEY, name text); CREATE PUBLICATION wells FOR TABLE wells")
+        db.execute("ALTER TABLE wells REPLICA IDENTITY FULL")
+        texts = ("name=ilike.*smith*", "name=imatch.smith$")
+        found: dict[str, list[int]] = {text: [] for text in texts}
+
+        def prepare(running: Running) -> None:
+            for text in texts:
+                running.on("wells", lambda event, text=text: found[text].append(event.key), filter=text)
+
+        with Running(kind, dsn, prepare, slot=None) as running:
+            db.execute("INSERT INTO wells (id, name) VALUES (4, 'SMITH'), (5, 'John Smith'), (6, 'Smythe')")
+            running.caught_up(db)
+            assert [each.undecided for each in running.consumer.subscriptions] == [0, 0]
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+    assert found == {text: [4, 5] for text in texts}

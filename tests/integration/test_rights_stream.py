@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 import cdc
+import cdc.testing
 from tests.harness import RIGHTS, Running, until
 
 SLOW = 600.0
@@ -445,6 +446,28 @@ def test_no_other_role_may_write_the_table(database: str, db: psycopg.Connection
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             db.execute(forged)
     db.execute("RESET ROLE")
+
+
+def test_rows_of_rights_are_recorded_and_replayed(database: str, db: psycopg.Connection, tmp_path: Path) -> None:
+    """A replay has no subjects; positions count the rows as they did."""
+    path = tmp_path / "stream"
+    watched = Watched("blocking", database)
+    recorder = watched.running.consumer.record(path)
+    with watched:
+        with db.transaction():
+            insert(db, 1)
+            db.execute("ALTER POLICY open ON wells USING (false)")
+            insert(db, 2)
+        assert watched.caught_up(db) == [1, "rights"]
+    recorder.close()
+    again: list[Any] = []
+    replay = cdc.testing.replay(path)
+    replay.on("wells")(again.append)
+    replay.run()
+    assert [(event.key, event.position) for event in again] == [
+        (event.key, event.position) for event in watched.trusted
+    ]
+    assert [event.position.ordinal for event in again] == [1, 3]
 
 
 def test_many_at_once_end_with_the_truth(database: str, db: psycopg.Connection) -> None:

@@ -8,7 +8,7 @@ __all__ = ["FAULTS", "QUICK"]
 
 _PREDICATE, _COMPILE, _GRANTS = "cdc/predicate.py", "cdc/rls/compile.py", "cdc/rls/grants.py"
 _GROUP, _EXPRESSION = "cdc/group.py", "cdc/rls/expression.py"
-_SUBJECTS = "tests/integration/test_subjects.py::"
+_FOLLOWED = "tests/integration/test_subjects.py::test_rights_that_are_taken_away_are_followed"
 
 _LOGIC = [
     Fault(
@@ -97,6 +97,7 @@ _POLICIES = [
         _COMPILE,
         'denied = denied if policy.permissive else f"restrictive {unsupported[-1]} is not supported"',
         "denied = denied",
+        killer="tests/integration/test_rls_refused.py::test_what_is_not_supported_is_safe",
     ),
     Fault("UPDATE policies let one read", "cdc/fact_query.py", "p.polcmd IN ('*', 'r')", "p.polcmd IN ('*', 'r', 'w')"),
     Fault(
@@ -146,11 +147,18 @@ _RIGHTS = [
     Fault(
         "EXECUTE is not needed",
         "cdc/rls/functions.py",
-        "return made if function.executable else forbidden(function, function.result)",
+        "return made if function.executable else forbidden(function, function.result, compiler)",
         "return made",
     ),
 ]
 _SUBJECT = [
+    Fault(
+        "rights are never asked for again",
+        "cdc/judge.py",
+        "        self.book.poll(reached)\n        self._keep_all()\n",
+        "",
+        killer=_FOLLOWED,
+    ),
     Fault(
         "the claims of the first subject are everybody's",
         "cdc/rls/calls.py",
@@ -319,11 +327,11 @@ _VALUES = [
         focus="CASE",
     ),
     Fault(
-        "texts are ordered under any collation",
+        "letters have another case under C only",
         "cdc/rls/compiler.py",
         "        return Collation.LINGUISTIC\n",
         "        return Collation.CODE_POINT\n",
-        focus="<",
+        focus="upper",
     ),
 ]
 

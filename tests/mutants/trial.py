@@ -47,7 +47,7 @@ class Fault:
     killer: str = ORACLE
     verdicts: int = 40_000
     focus: str = ""
-    level: str = "both"
+    level: str = "rows"
 
 
 @dataclass(frozen=True, slots=True)

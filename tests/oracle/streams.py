@@ -273,6 +273,10 @@ class Stream:
         for row in (event.old, event.new):
             if row is not None and set(row) != names:
                 self._fail(f"{LEAK} of columns in a stream", f"-- {sorted(set(row) ^ names)} differ", watcher)
+        if event.effect is cdc.Effect.LEAVE and event.new is not None:
+            self._fail(f"{LEAK} of new values in a stream", f"-- {_described(event)}", watcher)
+        if event.effect is cdc.Effect.ENTER and event.old is not None:
+            self._fail(f"{LEAK} of old values in a stream", f"-- {_described(event)}", watcher)
         if event.new is None or event.key not in cells:
             return
         for at, column in enumerate(self.place.relation.columns):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -276,6 +276,22 @@ class Dispatching(RuleBasedStateMachine):
                 assert (subscription.undecided, subscription.errors) == (eye.undecided, eye.errors)
             else:
                 assert subscription.undecided >= eye.undecided - eye.errors
+
+
+keyed = st.tuples(st.sampled_from("IUD"), st.sampled_from([*VALUES, None]), st.sampled_from([*VALUES, None]))
+
+
+@given(st.sampled_from("dfi"), st.lists(value, min_size=1, max_size=5), st.lists(keyed, max_size=12))
+def test_those_who_are_told_apart_by_one_value(identity: str, owners: list[bytes], changes: list[Any]) -> None:
+    """Nobody is asked for each change, and the value says it all: the shortest way through the index."""
+    machine = Dispatching()
+    machine.describe(identity=identity)
+    for owner in owners:
+        machine.subscribe(predicate=equal(1, owner, None), hidden=frozenset(), operations=None, first=False)
+    machine.activate()
+    for kind, before, after in changes:
+        machine.change(kind=kind, cells=(b"1", after, b"1", b"1"), before=(b"1", before, b"1", b"1"))
+        machine.what_is_withheld_is_counted()
 
 
 Dispatching.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -252,6 +252,13 @@ def test_a_case_of_a_case_of_a_case_does_not_explode() -> None:
     assert decision.unsupported[0].construct == "CASE as the operand of CASE, more than 4 deep"
 
 
+def test_what_no_session_changes_is_one_predicate_for_all() -> None:
+    judged = rights(policy(both("or", op(521, var("id"), integer(3)), both("not", DIVIDED))))
+    subjects = [Subject("reader", settings={"request.jwt.claim.sub": sub}) for sub in (ONE, TWO)]
+    one, two = (decide(judged, relation(), TYPES, subject, MOMENT).predicate for subject in subjects)
+    assert one is two
+
+
 def test_bound_policies_say_what_they_are() -> None:
     decision = judge(policy(OWN, "a"), policy("{NEWNODE :x y}", "b"), restrictive(both("not", NAMED), "c"))
     told = {bound.policy.name: (bound.predicate is None, bound.reason, bound.index) for bound in decision.policies}
