@@ -7,6 +7,7 @@ the filters make predicates of them. Judging asks nothing, so that it can be don
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -156,7 +157,20 @@ class Judge:
         """Ask again for all that does not come in the stream, up to `reached`; True when any rights changed."""
         self.book.poll(reached)
         self._keep_all()
+        self._refresh_enums()
         return bool(self.changed)
+
+    def _refresh_enums(self) -> None:
+        """A label that was renamed or added may change what every policy means: they are compiled anew."""
+        known = {info.oid: info for info in self._types.enums}
+        read = load_types(self._connection, known) if known and self._rights else ()
+        changed = [info for info in read if known.get(info.oid) not in (None, info)]
+        if changed:
+            self._types.add(changed)
+            for key, rights in list(self._rights.items()):
+                if isinstance(rights, TableRights):
+                    self._rights[key] = replace(rights)
+                    self.changed.add(key[0])
 
     def take_changed(self) -> set[int]:
         """OIDs of the tables on which the rights of a role have changed since the last call."""

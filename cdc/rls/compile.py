@@ -254,6 +254,7 @@ def _identity(policy: Policy, scope: Scope) -> Hashable:
         frozenset((oid, rights.functions[oid]) for oid in rights.functions.keys() & numbers),
         frozenset((oid, rights.operator_functions[oid]) for oid in rights.operator_functions.keys() & numbers),
         scope.types,
+        frozenset((oid, scope.types.labels(oid)) for oid in numbers if scope.types.labels(oid)),
     )
 
 

@@ -110,36 +110,42 @@ class Facts:
 
 
 def _column(name: str, type_oid: int, base_oid: int, select: list[int] | None) -> GivenColumn:
-    return GivenColumn(name, type_oid, base_oid, frozenset(select or ()))
+    return GivenColumn(_text(name), type_oid, base_oid, frozenset(select or ()))
 
 
 def _policy(said: Mapping[str, Any]) -> GivenPolicy:
     return GivenPolicy(
-        said["name"],
+        _text(said["name"]),
         said["permissive"],
-        said["command"],
+        _text(said["command"]),
         frozenset(said["roles"]),
-        tuple(said["to"]),
-        said["tree"],
-        said["expression"],
+        tuple(map(_text, said["to"])),
+        None if said["tree"] is None else _text(said["tree"]),
+        None if said["expression"] is None else _text(said["expression"]),
     )
 
 
 def _function(said: Mapping[str, Any]) -> GivenFunction:
     fields = {
-        "schema": said["schema"],
-        "name": said["name"],
-        "arguments": said["arguments"],
-        "language": said["language"],
-        "body": said["body"],
+        "schema": _text(said["schema"]),
+        "name": _text(said["name"]),
+        "arguments": _text(said["arguments"]),
+        "language": _text(said["language"]),
+        "body": _text(said["body"]),
         "security_definer": said["definer"],
-        "settings": tuple(said["settings"] or ()),
+        "settings": tuple(map(_text, said["settings"] or ())),
         "result": said["result"],
         "returns_set": said["set"],
         "argument_count": said["count"],
         "kind": said["kind"],
         "volatility": said["volatility"],
-        "tree": said["tree"],
+        "tree": None if said["tree"] is None else _text(said["tree"]),
         "asked": said.get("asked", False),
     }
     return GivenFunction(tuple(fields.items()), said["owner"], frozenset(said["execute"] or ()))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where a text is expected")
+    return value

@@ -77,6 +77,11 @@ class Types:
                 waiting += info.parts
         return tuple(seen.values())
 
+    @property
+    def enums(self) -> tuple[TypeInfo, ...]:
+        """The enums that were added."""
+        return tuple(info for info in self._added.values() if info.is_enum)
+
     def decoder(self, oid: int) -> Decode:
         """What turns the cells of a type into Python objects; it raises ValueError for malformed text only.
 

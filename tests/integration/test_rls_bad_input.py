@@ -316,3 +316,77 @@ def test_a_pattern_tells_nothing_of_a_table_that_the_subject_may_not_read(
         assert three.caught_up(db) == told(seen) == [1, 2]
         assert "no SELECT right on public.hush" in str(family.denied)
         three.nobody_else_noticed(1, 2)
+
+
+ENUM = """
+CREATE TYPE sight AS ENUM ('open', 'shut');
+CREATE TABLE doors (id int PRIMARY KEY, sight sight, same sight DEFAULT 'open');
+ALTER TABLE doors REPLICA IDENTITY FULL; ALTER TABLE doors ENABLE ROW LEVEL SECURITY;
+GRANT SELECT ON doors TO authenticated; ALTER PUBLICATION wells ADD TABLE doors;
+"""
+SWAP = """
+ALTER TYPE sight RENAME VALUE 'open' TO 'passing'; ALTER TYPE sight RENAME VALUE 'shut' TO 'open';
+ALTER TYPE sight RENAME VALUE 'passing' TO 'shut';
+"""
+
+
+@pytest.mark.parametrize("policy", ["sight = 'open'", "sight < 'shut'"])
+def test_labels_of_an_enum_that_change_places(kind: str, database: str, db: psycopg.Connection, policy: str) -> None:
+    """A policy means a label by its OID, whatever it is called; names are looked up as roles are."""
+    db.execute(ENUM + f"CREATE POLICY seen ON doors FOR SELECT TO authenticated USING ({policy})")
+    seen: list[Any] = []
+    with Three(kind, database, rights_interval=0.1) as three:
+        three.running.subscribe("doors", seen.append, subject=USER)
+        db.execute("INSERT INTO doors VALUES (1, 'open'), (2, 'shut')")
+        three.caught_up(db)
+        db.execute(SWAP)
+        until(lambda: told(seen) == [1, "rights"])
+        db.execute("INSERT INTO doors VALUES (3, 'open'), (4, 'shut')")
+        db.execute("ALTER TYPE sight ADD VALUE 'ajar' BEFORE 'shut'")
+        until(lambda: three.running.consumer._loop.link.session.admission._types.enums[0].labels[0] == "ajar")
+        insert(db, 1)
+        three.caught_up(db)
+        db.execute("INSERT INTO doors VALUES (5, 'ajar')")
+        three.caught_up(db)
+        keys = [key for key in told(seen) if key != "rights"]
+        with db.transaction():
+            db.execute("SET LOCAL ROLE authenticated")
+            shown = [key for (key,) in db.execute("SELECT id FROM doors WHERE id <> 2 ORDER BY id").fetchall()]
+        assert keys == shown == ([1, 4] if "=" in policy else [1, 4, 5])
+        three.nobody_else_noticed(1)
+
+
+POLICY = '{"name": "a", "permissive": true, "command": "ALL", "roles": [0], "to": ["public"], "expression": null'
+FORGED = (
+    '{"format": 1, "schema": "public", "table": "wells", "owner": 10, "row_security": true, "forced": false, '
+    '"usage": [0], "select": [0], "columns": [[1, "id", 23, 0, []]], "functions": {}, "operators": {}, '
+    '"nondeterministic": [], "code_point": [], "utf8": true, "policies": [' + POLICY
+)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        "[]",
+        "5",
+        '{"format": 1}',
+        '{"format": 7}',
+        FORGED + ', "tree": 5}]}',
+        FORGED + ', "tree": "{OPEXPR :opno x}"}]}',
+        FORGED + ', "tree": "{"}]}',
+        FORGED.replace("[0]", "0") + "}]}",
+    ],
+)
+def test_a_row_of_rights_that_is_no_such_row(kind: str, database: str, db: psycopg.Connection, facts: str) -> None:
+    """Only a superuser can write it. Nobody sees anything of that table, and all others go on."""
+    db.execute("CREATE TABLE beside (id int PRIMARY KEY); ALTER PUBLICATION wells ADD TABLE beside")
+    seen: list[Any] = []
+    with Three(kind, database) as three:
+        three.running.on("beside", seen.append)
+        insert(db, 1)
+        db.execute("INSERT INTO cdc.rights (\"table\", name, facts) SELECT 'wells'::regclass, 'wells', %s", (facts,))
+        insert(db, 2)
+        db.execute("INSERT INTO beside VALUES (1)")
+        assert three.caught_up(db) == told(three.other) == [1, "rights"]
+        assert three.subscription.denied is not None
+        assert told(three.trusted) == [1, 2] and told(seen) == [1]
