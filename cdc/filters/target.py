@@ -251,6 +251,7 @@ def _index(name: str, relation: Relation) -> int:
         return relation.whole.columns[name]
     except KeyError:
         names = ", ".join(relation.whole.columns)
+        path = "; a filter compares whole columns, not parts of a document" if "->" in name else ""
         raise SubscriptionError(
-            f"the filter names the column {name!r}, but the published columns of {relation} are: {names}"
+            f"the filter names the column {name!r}, but the published columns of {relation} are: {names}{path}"
         ) from None
