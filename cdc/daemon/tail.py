@@ -23,6 +23,7 @@ from cdc import (
     Effect,
     Event,
     Gap,
+    GapKind,
     Insert,
     Prepared,
     Read,
@@ -39,6 +40,8 @@ __all__ = ["tail"]
 
 _COLOURS = {Read: "green", Insert: "green", Update: "yellow", Delete: "red", Truncate: "magenta"}
 _IDENTITIES = {"d": "default", "n": "nothing", "f": "full", "i": "an index"}
+_HARMLESS = frozenset({GapKind.RIGHTS, GapKind.SUBJECT_EXPIRED})
+"""Gaps that say what a subject may see: nothing was lost."""
 _LONGEST = 60
 """Characters of a value that are shown; --json has all."""
 
@@ -79,7 +82,7 @@ def tail(
         raise click.UsageError("--claims needs --as: claims are those of a role")
     consumer = Consumer(dsn, publication=publication, slot=slot)
     printer = _Printer(json_line if as_json else _readable(sys.stdout.isatty()), consumer.stop, count)
-    consumer.subscribe(
+    subscription = consumer.subscribe(
         table,
         printer.receive,
         operations=None if operations is None else [name.strip() for name in operations.split(",")],
@@ -88,8 +91,14 @@ def tail(
     )
     who = "" if role is None else f" as {role}"
     waits = f"Waiting for changes of {table}{who} in publication {', '.join(publication)}. Ctrl-C ends it."
+
+    def ready() -> None:
+        click.echo(waits, err=True)
+        if subscription.denied is not None:
+            click.echo(f"Nothing is visible at the moment: {_visible(subscription.denied)}", err=True)
+
     with Signals() as signals:
-        run_until_told(consumer, signals, lambda: click.echo(waits, err=True))
+        run_until_told(consumer, signals, ready)
 
 
 class _Printer:
@@ -136,7 +145,8 @@ def _readable(colours: bool) -> Callable[[Event], str]:
 def _told(event: Gap | SchemaChange | Prepared) -> Text:
     """What is no change of rows."""
     if isinstance(event, Gap):
-        return Text.assemble(("GAP", "bold red"), f" changes may be missing here: {_visible(event.reason)}")
+        missing = "" if event.kind in _HARMLESS else "changes may be missing here: "
+        return Text.assemble(("GAP", "bold red"), f" {missing}{_visible(event.reason)}")
     if isinstance(event, Prepared):
         what = "rolled back" if event.rolled_back else "prepared"
         return Text.assemble(("PREPARED", "bold"), f" transaction {_visible(event.gid)} was {what}")

@@ -261,6 +261,7 @@ def check_readable(name: str, relation: Relation, hidden: Collection[str]) -> No
             )
         return
     names = ", ".join(column for column in relation.whole.columns if column not in hidden)
+    path = "; a filter compares whole columns, not parts of a document" if "->" in name else ""
     raise SubscriptionError(
-        f"the filter names the column {name!r}, but the published columns of {relation} are: {names}"
+        f"the filter names the column {name!r}, but the published columns of {relation} are: {names}{path}"
     )

@@ -18,6 +18,7 @@ from cdc.values.arrays import ArrayReader
 
 __all__ = ["Array", "array_codec", "array_input", "array_of", "array_of_arrays", "array_reader", "written"]
 
+_BLANKS = r"[ \t\n\v\f\r]*"
 _BOUNDS = re.compile(rb"(?:\[[+-]?[0-9]{1,10}:[+-]?[0-9]{1,10}\])+=")
 _LOWER = re.compile(rb"\[([+-]?[0-9]+):")
 _MOST_DIMENSIONS = 6
@@ -134,7 +135,8 @@ def array_input(kind: ElementType, take: Callable[[Context, str], object]) -> Ca
         kind: of the elements.
         take: the elements' input function.
     """
-    item = re.compile(rf'"((?:[^"\\]|\\.)*)"|([^"\\{{}}\s{re.escape(kind.delimiter)}]+)', re.DOTALL)
+    word = rf'"((?:[^"\\]|\\.)*)"|([^"\\{{}}\s{re.escape(kind.delimiter)}]+)'
+    item = re.compile(rf"{_BLANKS}(?:{word}){_BLANKS}", re.DOTALL)
 
     def array(context: Context, text: str) -> Array:
         stripped = text.strip(" \t\n\v\f\r")
@@ -151,19 +153,19 @@ def array_input(kind: ElementType, take: Callable[[Context, str], object]) -> Ca
 
 
 def _items(inside: str, item: re.Pattern[str], delimiter: str) -> list[re.Match[str]]:
-    """The elements between the braces. Raises Undecided for blanks and escapes outside of quotes."""
+    """The elements between the braces. Raises Undecided for blanks and escapes within one outside of quotes."""
     matches: list[re.Match[str]] = []
     place = 0
     while inside:
         match = item.match(inside, place)
         if match is None:
-            raise Undecided("an array with blanks or escapes between its elements, from a text")
+            raise Undecided("an array with blanks or escapes in its elements, from a text")
         matches.append(match)
         place = match.end()
         if place == len(inside):
             break
         if inside[place] != delimiter:
-            raise Undecided("an array with blanks or escapes between its elements, from a text")
+            raise Undecided("an array with blanks or escapes in its elements, from a text")
         place += 1
     return matches
 

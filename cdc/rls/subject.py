@@ -222,6 +222,10 @@ def _claims_text(claims: Mapping[str, Any] | str) -> str:
         text = claims if isinstance(claims, str) else json.dumps(dict(claims), separators=(",", ":"), allow_nan=False)
         document = json_claims.parse(text)
     except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(claims, str) and claims.startswith("eyJ") and claims.count(".") == 2:
+            raise SubscriptionError(
+                "claims are not JSON: this looks like a token; claims are its body, and Subject.from_jwt verifies one"
+            ) from None
         raise SubscriptionError(f"claims are not JSON: {error}") from None
     if not isinstance(document.value, dict):
         raise SubscriptionError('claims are not JSON: an object is needed, such as {"sub": "…"}')

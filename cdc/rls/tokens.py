@@ -45,6 +45,8 @@ def verified(
     jwt = _library()
     if isinstance(token, bytes):
         token = token.decode("ascii", "replace")
+    if isinstance(token, str) and token.lower().startswith("bearer "):
+        raise _refused("it begins with Bearer, which is the header's: give what stands behind it")
     if not isinstance(token, str) or token.count(".") != 2:
         raise _refused("it is not one: three parts with dots between them are needed")
     found = _key_of(jwt, key, token)
@@ -59,6 +61,8 @@ def verified(
     except jwt.InvalidKeyError:
         raise ConfigurationError("the key cannot be used to verify tokens: PyJWT refuses it") from None
     except jwt.PyJWTError as error:
+        if isinstance(error, jwt.InvalidAudienceError) and audience is None:
+            raise _refused('it has an audience (aud), and audience= names none: Supabase has "authenticated"') from None
         raise _refused(_PROBLEMS.get(type(error).__name__, "it cannot be read")) from None
     except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):
         raise _refused("it cannot be read") from None

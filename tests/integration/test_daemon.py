@@ -290,6 +290,17 @@ def test_tail_prints_for_a_person(launch: Launch, db: psycopg.Connection, databa
     until(lambda: db.execute(slots).fetchone() == (0,))
 
 
+def test_tail_says_that_a_role_sees_nothing(launch: Launch, db: psycopg.Connection, database: str) -> None:
+    db.execute("ALTER TABLE wells REPLICA IDENTITY FULL; ALTER TABLE wells ENABLE ROW LEVEL SECURITY")
+    db.execute("CREATE ROLE onlooker; GRANT SELECT ON wells TO onlooker")
+    process = launch("tail", "wells", "--as", "onlooker", "--count", "1", CDC_DSN=database)
+    process.says("Nothing is visible at the moment: row-level security is on, and no policy lets role onlooker read")
+    db.execute("CREATE POLICY all_rows ON wells FOR SELECT USING (true)")
+    code, output = process.finish()
+    assert code == 0 and output.startswith("GAP rights: ") and "missing" not in output
+    db.execute("DROP OWNED BY onlooker; DROP ROLE onlooker")
+
+
 def test_tail_as_json_with_filter_and_operations(launch: Launch, db: psycopg.Connection, database: str) -> None:
     options = ["--json", "--filter", "id=eq.2", "--operations", "insert, delete", "--count", "2"]
     process = launch("tail", "wells", "--dsn", database, *options)

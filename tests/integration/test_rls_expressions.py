@@ -284,6 +284,8 @@ EXPRESSIONS = [
     "name = (auth.jwt() #>> '{app_metadata,owner}')",
     "owner::text = (auth.jwt() #>> '{app_metadata,owner}')",
     "id = ANY ((auth.jwt() ->> 'ids')::int[])",
+    "id = ANY (translate('[\"1\", \"4\"]'::text, '[]\"', '{}')::int[])",
+    "name = ANY (concat(' { NULL , a  , \"b c\" } ')::text[])",
     "jsonb_typeof(j) = 'object'",
     "j = '{\"a\": 1.0}'",
     "(auth.jwt() -> 'roles') ? name",

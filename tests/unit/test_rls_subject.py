@@ -77,6 +77,12 @@ def test_claims_that_are_no_json_object(claims: object) -> None:
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
+def test_a_token_in_place_of_claims() -> None:
+    with pytest.raises(SubscriptionError, match="this looks like a token") as caught:
+        Subject("authenticated", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.secret")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -156,7 +156,8 @@ def test_no_algorithm_is_no_algorithm(name: str) -> None:
         (signed(nbf=int(time.time()) + HOUR), "it is not valid yet"),
         (signed(iat=int(time.time()) + HOUR), "it is not valid yet"),
         (signed("another secret of more than thirty-two bytes"), "its signature does not fit the key"),
-        (signed(aud="elsewhere"), "its audience"),
+        (signed(aud="elsewhere"), "it has an audience"),
+        ("Bearer " + signed(), "it begins with Bearer"),
         (forged({"alg": "HS256"}, claims(sub=7), SECRET.encode()), "its claim sub is not text"),
         (signed(role=None), "the token has no role: its claim 'role' is missing or is not text"),
         (signed(role=["postgres"]), "the token has no role"),
@@ -185,7 +186,6 @@ def test_no_algorithm_is_no_algorithm(name: str) -> None:
         (b"\xff.\xff.\xff", "it cannot be read"),
         (None, "it is not one"),
         (7, "it is not one"),
-        (f"Bearer {signed()}", "it cannot be read"),
         ("é" * 20 + "." + "é" * 20 + ".", "it cannot be read"),
     ],
     ids=lambda value: value[:40].replace("\x00", "") if isinstance(value, str) and " " in value else "token",
@@ -206,7 +206,7 @@ def test_audience_and_issuer() -> None:
     for audience in ("authenticated", ["other", "authenticated"]):
         assert Subject.from_jwt(token, key=SECRET, audience=audience, issuer="https://issuer").role == "authenticated"
     refused(token, "its audience", audience="other")
-    refused(token, "its audience")
+    refused(token, "it has an audience \\(aud\\), and audience= names none")
     refused(token, "its issuer", audience="authenticated", issuer="https://other")
     refused(signed(), "it lacks the claim", audience="authenticated")
 
