@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from cdc.cache import Cache
-from cdc.catalog import collations, load_types, oid_of, primary_key, relation_message
+from cdc.catalog import collations, load_types, oid_of, primary_key, relation_message, table_state
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.facts import Facts
 from cdc.family import Family, Member
@@ -303,6 +303,7 @@ class Admission:
     def _published(self, subscription: Subscription, for_cache: bool) -> Relation:
         """The relation as it would be sent now. Raises SubscriptionError when it is not published."""
         schema, table = subscription.schema, subscription.table
+        self._facts.look((schema, table), table_state(self._connection, schema, table))
         publications = self._facts.get(None, self._publications)
         sent = self._facts.get((schema, table, "sent"), lambda: sent_of(publications, (schema, table)))
         message, relation = self._facts.get((schema, table), lambda: self._described(schema, table))

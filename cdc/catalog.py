@@ -28,6 +28,7 @@ __all__ = [
     "partition_root",
     "primary_key",
     "relation_message",
+    "table_state",
 ]
 
 _TYPES = """
@@ -102,6 +103,13 @@ _KINDS = {
     "code point": Collation.CODE_POINT,
     "plain case": Collation.PLAIN_CASE,
 }
+_STATE = """
+SELECT c.oid, c.xmin::text,
+       ARRAY(SELECT p.xmin::text FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid ORDER BY p.oid),
+       ARRAY(SELECT r.xmin::text FROM pg_catalog.pg_publication_rel r WHERE r.prrelid = c.oid ORDER BY r.oid)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
+"""
 _CHILDREN = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = %s)"
 _ROOT = """
 SELECT r.oid::regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -148,6 +156,11 @@ def collations(connection: psycopg.Connection[Any], oid: int) -> dict[str, Colla
     provider = "d.datlocprovider" if connection.info.server_version >= 150000 else "'c'"
     query = _COLLATIONS.format(provider=provider, plain_case=PLAIN_CASE)
     return {name: _KINDS[kind] for name, kind in connection.execute(query, (oid,)).fetchall() if kind is not None}
+
+
+def table_state(connection: psycopg.Connection[Any], schema: str, table: str) -> str:
+    """What is another one after the table was altered or made again, or its policies or publications changed."""
+    return str(connection.execute(_STATE, (schema, table)).fetchone())
 
 
 def has_children(connection: psycopg.Connection[Any], oid: int) -> bool:

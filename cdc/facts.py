@@ -2,7 +2,8 @@
 
 Reads a clock, asks nothing by itself. Without it each of a hundred thousand subscriptions would ask the server a dozen
 questions. It is safe since nobody relies on it for long: rights, and what the publications send, are read again at
-their interval for everybody, and whoever would be refused by what is shared here is asked about anew.
+their interval for everybody, and whoever would be refused by what is shared here is asked about anew. A table that
+was altered or made again meanwhile, or has other policies, is noticed by its state, which is asked for each time.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Facts:
 
     def __init__(self) -> None:
         self.shared = 0
+        self._states: dict[Hashable, Hashable] = {}
         self._known: dict[Hashable, tuple[float, Any]] = {}
         """Until when an answer is shared, and the answer."""
 
@@ -43,6 +45,12 @@ class Facts:
         asked_for = time.monotonic() - now
         self._known[question] = (now + min(_MOST, max(_LEAST, _TIMES * asked_for)), answer)
         return answer
+
+    def look(self, table: Hashable, state: Hashable) -> None:
+        """The state of a table now: when it is another one than before, everything is asked for anew."""
+        if self._states.get(table, state) != state:
+            self.forget()
+        self._states[table] = state
 
     def forget(self) -> None:
         """Ask for everything anew."""

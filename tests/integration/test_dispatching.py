@@ -331,3 +331,18 @@ def test_others_who_come_and_go_disturb_nobody(database: str, db: psycopg.Connec
     assert [event.previous for event in mine] == [None, *(event.position for event in mine[:-1])]
     assert [event.previous for event in running.events] == [None, *(event.position for event in running.events[:-1])]
     assert all(line.split()[0] == line.split()[1] for line in theirs)
+
+
+def test_who_subscribes_right_after_a_change_of_policies_is_checked_by_the_new_ones(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """Answers that are shared for a moment are those of the table as it is."""
+    db.execute("ALTER TABLE wells REPLICA IDENTITY FULL, ENABLE ROW LEVEL SECURITY; GRANT SELECT ON wells TO anon")
+    db.execute("CREATE POLICY p ON wells USING (true)")
+    with Running(kind, database, lambda running: None, rights_interval=60) as running:
+        for turn in range(5):
+            running.subscribe("wells", print, subject=cdc.Subject("anon"))
+            db.execute("DROP POLICY p ON wells; CREATE POLICY p ON wells USING (id IN (SELECT 1))")
+            with pytest.raises(cdc.SubscriptionError, match="sub-query"):
+                running.subscribe("wells", print, subject=cdc.Subject("anon"))
+            db.execute(f"DROP POLICY p ON wells; CREATE POLICY p ON wells USING (id > {turn})")  # type: ignore[arg-type]
