@@ -6,7 +6,8 @@ at the end there is one line for each version, and the exit code is 0 only if no
 
 The consumers for threads and for asyncio differ in how they wait, not in what they say to a server. So a version tries
 one of them, the next version the other one; `python -m tests.matrix --kinds both` tries both on each. `make test` tries
-both on the default version. What fails beside the others on a busy machine is run once more by itself; both outcomes
+both on the default version. Likewise, tests of what no version changes run on the oldest and the newest of the versions
+only, unless `--all` is given. What fails beside the others on a busy machine is run once more by itself; both outcomes
 are printed.
 """
 
@@ -47,6 +48,36 @@ ELSEWHERE = {
 """Tests of what stands round the server, which is the same on any: `make test` runs them on the default version.
 
 The oracle has a command that takes versions: `make oracle`."""
+
+ON_THE_ENDS = {
+    "test_batches.py",
+    "test_cache.py",
+    "test_constructs.py",
+    "test_explain.py",
+    "test_filters_oracle.py",
+    "test_filters_stream.py",
+    "test_iteration.py",
+    "test_lanes.py",
+    "test_mistakes.py",
+    "test_operators_documents.py",
+    "test_operators_patterns.py",
+    "test_operators_property.py",
+    "test_operators_random.py",
+    "test_operators_texts.py",
+    "test_parked_command.py",
+    "test_parking.py",
+    "test_policies_command.py",
+    "test_policies_of_scalars.py",
+    "test_positions.py",
+    "test_replay.py",
+    "test_replay_terms.py",
+    "test_retries.py",
+    "test_rls_documents.py",
+    "test_session_functions_run.py",
+    "test_subject_expiry.py",
+    "test_subject_renewal.py",
+}
+"""Tests of what handlers get and of functions that have been the same for years: on the oldest and the newest only."""
 
 _COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
 _LAST = re.compile(r"^=*\s*(\d+ \w+(?:, \d+ \w+)*) in \d.*$", re.MULTILINE)
@@ -160,12 +191,17 @@ class Run:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
-def plan(version: int, pattern: str, kinds: str) -> list[Run]:
-    """Deal out the tests of a version: each file, the longest first, to the run that has the least so far."""
+def plan(version: int, pattern: str, kinds: str, is_between: bool = False) -> list[Run]:
+    """Deal out the tests of a version: each file, the longest first, to the run that has the least so far.
+
+    `is_between` says that an older version and a newer one are tried, too.
+    """
     if kinds == "in turn":
         kinds = ("blocking", "asyncio")[version % 2]
     programs = download(version, lambda line: print(line, flush=True)).folder
     tests = [path for path in (ROOT / "tests" / "integration").glob(pattern) if path.name not in ELSEWHERE]
+    if is_between:
+        tests = [path for path in tests if path.name not in ON_THE_ENDS]
     dealt: list[list[Path]] = [[] for _ in range(SHARES)]
     for path in sorted(tests, key=_size, reverse=True):
         min(dealt, key=lambda files: sum(map(_size, files))).append(path)
@@ -246,14 +282,18 @@ def main() -> int:
     )
     parser.add_argument("--jobs", type=int, default=4, help="how many runs of pytest at a time (4)")
     parser.add_argument("--tests", default="test_*.py", metavar="PATTERN", help="the test files (test_*.py)")
+    parser.add_argument("--all", action="store_true", help="all tests on the versions between the ends, too")
     parser.add_argument("--minutes", type=float, default=35, help="what is not done by then has failed (35)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        versions = [major_version(version) for version in arguments.versions]
         runs = [
             run
-            for version in arguments.versions
-            for run in plan(major_version(version), arguments.tests, arguments.kinds)
+            for version in versions
+            for run in plan(
+                version, arguments.tests, arguments.kinds, not arguments.all and min(versions) < version < max(versions)
+            )
         ]
     except CdcError as error:
         print(error, file=sys.stderr)
