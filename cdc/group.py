@@ -218,9 +218,16 @@ class Group:
             shown._previous = _UNLINKED
         return shown
 
-    def show(self, event: RowChange, was: bool, is_: bool) -> None:
-        """Let the group see a change of which it is known whether the old row and the new one are seen."""
+    def show(self, event: RowChange, was: bool, is_: bool, alone: bool = False) -> None:
+        """Let the group see a change of which it is known whether the old row and the new one are seen.
+
+        `alone` says that no other group does, so that it needs no copy of the change.
+        """
         sight = self.sight
+        if alone and not sight.hidden and (was is is_ or not isinstance(event, Update)):
+            self.event = self.shown = event
+            event._previous = _UNLINKED
+            return
         old, new, effect = event._old, event._new, event._effect
         if isinstance(event, Update):
             if not was:

@@ -154,11 +154,11 @@ class Index:
         single = next(iter(tables.values())) if len(tables) == 1 and not self._scanned else None
         self._single = single if single is not None and single.is_raw else None
 
-    def judged(self, event: RowChange) -> list[Group]:
-        """The groups that see a change; each that may was asked once."""
+    def judged(self, event: RowChange, alone: bool = False) -> list[Group]:
+        """The groups that see a change; each that may was asked once. `alone` says that nobody else sees it."""
         old, new = event._old, event._new
         if self._single is not None:
-            quickly = _judged_quickly(self._single, event, old, new)
+            quickly = _judged_quickly(self._single, event, old, new, alone)
             if quickly is not None:
                 return quickly
         was: list[Group] = []
@@ -222,18 +222,20 @@ class _Hit:
         return equal(self._probe.column, self._value, self._probe.read).test(cells)
 
 
-def _judged_quickly(table: _Table, event: RowChange, old: Row | None, new: Row | None) -> list[Group] | None:
+def _judged_quickly(
+    table: _Table, event: RowChange, old: Row | None, new: Row | None, alone: bool
+) -> list[Group] | None:
     """The groups that see a change, where the value says it all; None where more has to be looked at."""
     before = after = None
     if new is not None:
-        cell = new.cells[table.column]
+        cell = new.cell(table.column)
         if type(cell) is not bytes:
             return None
         after = table.groups.get(cell)
         if after is not None and (type(after) is not Group or not after.is_exact):
             return None
     if old is not None:
-        cell = old.cells[table.column]
+        cell = old.cell(table.column)
         if type(cell) is not bytes:
             return None
         before = table.groups.get(cell)
@@ -245,7 +247,7 @@ def _judged_quickly(table: _Table, event: RowChange, old: Row | None, new: Row |
         return []
     if after is None or before is None or after is before:
         group: Group = after or before  # type: ignore[assignment]  # it is one, as was looked at above
-        group.show(event, before is not None, after is not None)
+        group.show(event, before is not None, after is not None, alone)
         return [group]
     after.show(event, False, True)  # type: ignore[union-attr]
     before.show(event, True, False)  # type: ignore[union-attr]

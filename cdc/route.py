@@ -138,7 +138,7 @@ class Route:
         for group in self._judged:
             group.forget()
         plain, indexes = self._others[kind]
-        judged = self._judged = indexes[0].judged(event)
+        judged = self._judged = indexes[0].judged(event, not plain and len(indexes) == 1)
         for index in indexes[1:]:
             judged += index.judged(event)
         if not judged:

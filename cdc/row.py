@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cdc.relation import Decode, Shape
-from cdc.tuples import UNCHANGED, Binary, Cell, Undecoded, damaged, split
+from cdc.tuples import UNCHANGED, Binary, Cell, Undecoded, cell_at, damaged, split
 
 __all__ = ["Row", "value_of"]
 
@@ -48,6 +48,15 @@ class Row(Mapping[str, Any]):
         """
         cells = self._cells
         return self._split() if cells is None else cells
+
+    def cell(self, index: int) -> Cell:
+        """The cell at `index` of the tuple. While nobody has read the row, the others are left as they are."""
+        cells = self._cells
+        if cells is None and self._older is None and not self._shape.absent:
+            cell = cell_at(self._data, self._offset, index)
+            if cell is not None:
+                return cell
+        return (cells or self._split())[index]
 
     @property
     def shape(self) -> Shape:

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias, final
 from cdc.errors import DecodeError
 from cdc.lsn import Lsn
 
-__all__ = ["HEADER", "UNCHANGED", "Binary", "Cell", "Unchanged", "Undecoded", "damaged", "split"]
+__all__ = ["HEADER", "UNCHANGED", "Binary", "Cell", "Unchanged", "Undecoded", "cell_at", "damaged", "split"]
 
 HEADER: Final = 25
 """Bytes of an XLogData frame before its message: 'w', Int64 start LSN, Int64 end of WAL, Int64 server time."""
@@ -110,6 +110,22 @@ def split(data: bytes, offset: int) -> tuple[list[Cell], int]:
     if at > len(data):
         raise damaged(data, len(data), "a cell is longer than its message")
     return cells, at
+
+
+def cell_at(data: bytes, offset: int, index: int) -> Cell | None:
+    """The cell at `index` of the TupleData at `offset`, if it is text; None where `split` has to look."""
+    at = offset + 2
+    try:
+        if index >= data[offset] << 8 | data[offset + 1]:
+            return None
+        for _ in range(index):
+            kind, length = _HEAD(data, at)
+            at += 5 + length if kind == 0x74 or kind == 0x62 else 1
+        kind, length = _HEAD(data, at)
+    except (StructError, IndexError):
+        return None
+    end = at + 5 + length
+    return data[at + 5 : end] if kind == 0x74 and end <= len(data) else None
 
 
 def _last(data: bytes, at: int, left: int, cells: list[Cell]) -> int:
