@@ -152,6 +152,9 @@ class Explanation:
             yield f"  hidden columns: {', '.join(self.hidden)}"
         if self.denied is not None:
             yield f"  nothing is visible: {self.denied}"
+        refused = [policy.name for policy in self.policies if policy.applies and policy.unsupported is not None]
+        if refused and self.exempt is None:
+            yield f"  subscribe refuses this table to {role}, because of what is not supported in {', '.join(refused)}"
         if self.row is not None:
             word = {True: "visible", False: "not visible", None: "not decidable, so not shown"}[self.visible]
             yield f"  row {self.row}: {word}: {self.because}"

@@ -184,6 +184,7 @@ def test_a_superuser_does_not_run_what_cdc_does_not_read(database: str, db: psyc
     db.execute("CREATE POLICY trap ON wells FOR SELECT TO authenticated USING (trap(id))")
     found = cdc.explain(database, "wells", USER, key=2)
     assert policy(found, "trap").unsupported == "function public.trap(integer)"
+    assert "subscribe refuses this table to authenticated, because of what is not supported in trap" in str(found)
     assert found.server is not None and found.server.visible is None
     assert "the DSN's role is a superuser" in str(found.server.reason)
     assert "PostgreSQL was not asked" in str(found)
