@@ -110,7 +110,7 @@ class Admission:
         subject = subscription.subject
         if subject is not None:
             self._facts.get((relation.oid, subject.role), lambda: self.judge.load(relation.oid, [subject.role]))
-        return self.judge.check(subscription, relation, is_known=True)
+        return self.judge.check(subscription, relation)
 
     def _gather(self, family: Family) -> None:
         """Find the tables that a family means, and check each of them."""
@@ -166,6 +166,8 @@ class Admission:
                 check_binary(member, None)
             if sent is not None:
                 check_operations(member, sent, self._names, for_cache=False)
+            if member.subject is not None:
+                self.judge.load(relation.oid, [member.subject.role])
             self.judge.check(member, relation)
         except SubscriptionError as error:
             if member.subject is None:

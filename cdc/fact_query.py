@@ -13,7 +13,17 @@ __all__ = ["FACTS", "FORMAT", "PLAIN_CASE", "ROLES"]
 FORMAT = 1
 """Of the facts; another one is another release's."""
 
-FACTS = r"""
+PLAIN_CASE = r"""pg_catalog.substring(CASE coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c')
+                WHEN 'c' THEN d.datctype::text
+                ELSE coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale')
+            END, '^[A-Za-z]+') IN (
+                'C', 'POSIX', 'PG', 'und', 'ar', 'bg', 'ca', 'cs', 'da', 'de', 'el', 'en', 'es', 'et', 'fi', 'fr', 'he',
+                'hi', 'hr', 'hu', 'id', 'it', 'ja', 'ko', 'lv', 'nb', 'nl', 'nn', 'no', 'pl', 'pt', 'ro', 'ru', 'sk',
+                'sl', 'sr', 'sv', 'th', 'uk', 'vi', 'zh')"""
+"""Whether i and I are each other's case in the language of the database `d`, as far as known."""
+
+FACTS = (
+    r"""
 WITH RECURSIVE asked AS (
     SELECT c.oid, c.relname, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity,
            n.nspname, n.nspowner, n.nspacl
@@ -75,13 +85,9 @@ WITH RECURSIVE asked AS (
         -- The database's own, when its language is one in which i and I are each other's case.
         'plain_case', (
             SELECT pg_catalog.jsonb_build_array(100)
-            WHERE pg_catalog.substring(CASE coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c')
-                WHEN 'c' THEN d.datctype::text
-                ELSE coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale')
-            END, '^[A-Za-z]+') IN (
-                'C', 'POSIX', 'PG', 'und', 'ar', 'bg', 'ca', 'cs', 'da', 'de', 'el', 'en', 'es', 'et', 'fi', 'fr', 'he',
-                'hi', 'hr', 'hu', 'id', 'it', 'ja', 'ko', 'lv', 'nb', 'nl', 'nn', 'no', 'pl', 'pt', 'ro', 'ru', 'sk',
-                'sl', 'sr', 'sv', 'th', 'uk', 'vi', 'zh'))) AS facts
+            WHERE """
+    + PLAIN_CASE
+    + r""")) AS facts
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 )
 SELECT a.oid, server.facts || pg_catalog.jsonb_build_object(
@@ -125,10 +131,8 @@ SELECT a.oid, server.facts || pg_catalog.jsonb_build_object(
 ) AS facts
 FROM asked a, server
 """
+)
 """OID and facts, as jsonb, of each table of `$1`, an array of OIDs. The facts say who was granted what, by OID."""
-
-PLAIN_CASE = FACTS[FACTS.index("pg_catalog.substring(CASE coalesce(") : FACTS.index("'zh')") + 5]
-"""Of `FACTS`: whether i and I are each other's case in the database's language, as far as known; `d` is its row."""
 
 ROLES = """
 WITH RECURSIVE reached (oid) AS (

@@ -67,14 +67,9 @@ class Judge:
         self.moment = Moment()
         self.session_functions: SessionFunctions | None = None
 
-    def check(self, subscription: Subscription, relation: Relation, is_known: bool = False) -> Decision | None:
-        """Raise SubscriptionError when changes of this relation could not be judged for it.
-
-        `is_known` says that the rights of its role were read a moment ago.
-        """
+    def check(self, subscription: Subscription, relation: Relation) -> Decision | None:
+        """Raise SubscriptionError when changes of this relation could not be judged for it, by the rights as loaded."""
         if subscription.subject is not None:
-            if not is_known:
-                self.load(relation.oid, [subscription.subject.role])
             self._ask(relation.oid, subscription.subject)
         predicate, decision = self.judge(subscription, relation)
         if decision is not None and decision.unsupported:

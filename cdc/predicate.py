@@ -179,46 +179,31 @@ def negation(predicate: Predicate) -> Predicate:
 def _both(left: Predicate, right: Predicate) -> Predicate:
     if left is _ALWAYS:
         return right
-    one, two = left.test, right.test
-
-    def test(cells: Sequence[Cell]) -> int:
-        first = one(cells)
-        return first if first in _ENDS_AND else _AND[first][two(cells)]
-
-    return Predicate(
-        test,
-        left.columns | right.columns,
-        _narrower(left.cover, right.cover),
-        _joint("and", left, right),
-        left.timed or right.timed,
-        left.raises or right.raises,
-    )
+    return _connected("and", left, right, _narrower(left.cover, right.cover))
 
 
 def _either(left: Predicate, right: Predicate) -> Predicate:
     if left is _NEVER:
         return right
-    one, two = left.test, right.test
+    return _connected("or", left, right, _union(left.cover, right.cover))
+
+
+def _connected(word: str, left: Predicate, right: Predicate, cover: Cover | None) -> Predicate:
+    """Two predicates with a connective between them; the right one is not asked when the left one says it all."""
+    one, two, (ends, outcomes) = left.test, right.test, _CONNECTIVES[word]
 
     def test(cells: Sequence[Cell]) -> int:
         first = one(cells)
-        return first if first in _ENDS_OR else _OR[first][two(cells)]
+        return first if first in ends else outcomes[first][two(cells)]
 
     return Predicate(
         test,
         left.columns | right.columns,
-        _union(left.cover, right.cover),
-        _joint("or", left, right),
+        cover,
+        None if left.key is None or right.key is None else (word, left.key, right.key),
         left.timed or right.timed,
         left.raises or right.raises,
     )
-
-
-_ENDS_AND, _ENDS_OR = frozenset({FALSE, ERROR}), frozenset({TRUE, ERROR})
-
-
-def _joint(word: str, left: Predicate, right: Predicate) -> Hashable:
-    return None if left.key is None or right.key is None else (word, left.key, right.key)
 
 
 def _narrower(left: Cover | None, right: Cover | None) -> Cover | None:
@@ -268,8 +253,11 @@ def _members(outcome: int) -> list[int]:
     return [bit for bit in (TRUE, FALSE, NULL, ERROR) if outcome & bit]
 
 
-_AND = _table(_and)
-_OR = _table(_or)
+_CONNECTIVES = {
+    "and": (frozenset({FALSE, ERROR}), _table(_and)),
+    "or": (frozenset({TRUE, ERROR}), _table(_or)),
+}
+"""Of each connective: which outcomes on the left say it all, and the table of the others."""
 _NOT = tuple(reduce(int.__or__, map(_not, _members(outcome)), 0) for outcome in range(_ALL))
 _ALWAYS = constant(TRUE)
 _NEVER = constant(FALSE)
