@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -50,6 +50,16 @@ SELECT (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint - 94668480000000
 """
 
 
+_WRITERS = """
+SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks l
+WHERE l.locktype = 'relation' AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+      'AccessExclusiveLock') AND l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+      AND (l.relation = pg_catalog.to_regclass(%(name)s) OR l.relation IN (
+          SELECT t.relid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass(%(name)s)) t))
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What one read of a table gave.
@@ -64,6 +74,7 @@ class Part:
         microseconds: when it was read, since 2000-01-01 UTC.
         is_standby: whether the server is a standby. It replays a commit before it streams it, and its snapshots do not
             list the transactions that run: none of them counts as seen.
+        writers: transactions that were changing the table before the snapshot was taken; looked for on a first read.
     """
 
     snapshot: Snapshot
@@ -74,6 +85,7 @@ class Part:
     lsn: Lsn
     microseconds: int
     is_standby: bool
+    writers: frozenset[str] = frozenset()
 
 
 def check_readable(
@@ -120,11 +132,12 @@ class ChunkReader:
         ConnectionFailed for the rest.
         """
         connection = self._connected(dsn)
+        name = sql.Identifier(schema, table)
         try:
+            writers = _writers(connection, name.as_string(connection)) if after is None else frozenset()
             with connection.transaction():
-                name = sql.Identifier(schema, table)
                 connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(name))
-                return self._read(connection, schema, table, after, again, limit)
+                return replace(self._read(connection, schema, table, after, again, limit), writers=writers)
         except (errors.UndefinedTable, errors.InvalidSchemaName):
             raise SubscriptionError(
                 f"table {schema}.{table} is gone, and its snapshot is not complete: make and publish it again, or "
@@ -188,6 +201,15 @@ class ChunkReader:
             )
             self._connection, self._dsn = connection, dsn
         return connection
+
+
+def _writers(connection: psycopg.Connection[Any], name: str) -> frozenset[str]:
+    """The transactions that are changing a table.
+
+    They give back their locks after new snapshots can see them: whoever is not listed is seen by a snapshot that is
+    taken after this.
+    """
+    return frozenset(virtual for (virtual,) in connection.execute(_WRITERS, {"name": name}))
 
 
 class _Query:

@@ -275,6 +275,9 @@ class Snapshotting:
             return
         if window is None:
             return
+        if reading.awaits(part):
+            reading.later("transactions that began to change the table before", now, _RETRY_INVISIBLE)
+            return
         invisible = () if part.is_standby else window.see(part.snapshot)
         if invisible:
             listed = ", ".join(map(str, sorted(invisible)[:5]))

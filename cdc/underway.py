@@ -36,6 +36,8 @@ class Reading:
     again: dict[Key, None] = field(default_factory=dict)
     """Keys to read once more."""
     window: Window | None = None
+    writers: frozenset[str] | None = None
+    """Transactions that were changing the table when it was first read; what they did may never be streamed."""
     asked: list[Key] = field(default_factory=list)
     """Those of them that this chunk reads."""
     future: Future[Part] | None = None
@@ -75,6 +77,14 @@ class Reading:
                 self.asked = [each for each in self.asked if each != key]
             if self.window is not None:
                 self.window.note(event)
+
+    def awaits(self, part: Part) -> frozenset[str]:
+        """The transactions that were changing the table when it was first read, and had not ended before this part.
+
+        A change from before the table was published is not streamed, though its transaction commits later.
+        """
+        self.writers = part.writers if self.writers is None else self.writers & part.writers
+        return self.writers
 
     def move(self, part: Part, oid: int, at: tuple[int, int]) -> None:
         """Every row of the part was handed over, the last one at this place."""

@@ -145,3 +145,28 @@ def test_a_snapshot_begins_anew_behind_a_gap(kind: str, database: str, db: psyco
         assert kept.table() == table(db)
         db.execute("SELECT pg_drop_replication_slot('ingest'); DELETE FROM wells WHERE id > 40")
     assert kept.events[50].resync
+
+
+@pytest.mark.parametrize("how", ["committed", "prepared", "rolled back"])
+def test_what_was_written_while_nothing_was_published(
+    kind: str, database: str, db: psycopg.Connection, kept: Kept, how: str
+) -> None:
+    """The publication is made again while a transaction runs that wrote before: its changes are never streamed."""
+    with psycopg.connect(database) as other, run(kind, database, kept) as running:
+        db.execute("DROP PUBLICATION wells")
+        other.execute("UPDATE wells SET name = 'in between' WHERE id < 10")
+        if how == "prepared":
+            other.execute("PREPARE TRANSACTION 'late'")
+            other.commit()
+        db.execute("CREATE PUBLICATION wells FOR TABLE wells; INSERT INTO wells VALUES (1000, 'behind')")
+        until(lambda: any(isinstance(event, cdc.Gap) and event.resync for event in kept.events))
+        (subscription,) = running.consumer.subscriptions
+        until(lambda: subscription.snapshot is not None and subscription.snapshot.waiting_for is not None)
+        if how == "prepared":
+            db.execute("COMMIT PREPARED 'late'")
+        elif how == "committed":
+            other.commit()
+        else:
+            other.rollback()
+        complete(running, db)
+    assert kept.table() == table(db)
