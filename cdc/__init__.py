@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cdc.async_cache import AsyncCache
 from cdc.async_consumer import AsyncConsumer
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.committed_transaction import CommittedTransaction
 from cdc.consumer import Consumer
 from cdc.errors import (

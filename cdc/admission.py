@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.catalog import collations, load_types, oid_of, primary_key, relation_message, table_state
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.facts import Facts

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from cdc.cache import Cache, Counters, Load
+from cdc.caching.cache import Cache, Counters, Load
 from cdc.errors import ConfigurationError
 
 __all__ = ["AsyncCache"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher

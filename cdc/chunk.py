@@ -7,7 +7,7 @@ stream are two different moments. Three rules make the rows right at that place:
    lies before the place.
 2. A change that was handed over before the window opened must be visible in the snapshot, else the chunk is read again.
    The stream delivers a commit before snapshots can see it, and visibility does not follow commit order: LSNs cannot
-   decide that, transaction ids can. See the head of `fence`.
+   decide that, transaction ids can. See the head of `caching.fence`.
 3. A change that arrives in the window and is not visible in the snapshot is applied to the chunk's rows: a deleted row
    goes, an updated one becomes what it is at the place. That also fills in values that an update did not send.
 
@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cdc.caching.fence import Snapshot
 from cdc.events import Delete, Insert, RowChange, Truncate, Update
-from cdc.fence import Snapshot
 from cdc.relation import Relation
 from cdc.row import Row
 from cdc.tuples import UNCHANGED, Cell

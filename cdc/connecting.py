@@ -16,7 +16,7 @@ from functools import partial
 import psycopg
 
 from cdc.admission import Admission
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConnectionFailed
 from cdc.failures import translated

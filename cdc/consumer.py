@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.errors import ConfigurationError, kind_of
 from cdc.iteration import Events
 from cdc.log import log

@@ -16,7 +16,7 @@ from types import FunctionType
 import psycopg
 
 from cdc.admission import Admission
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
 from cdc.health import Health, Status

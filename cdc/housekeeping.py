@@ -13,7 +13,7 @@ from functools import partial
 
 import psycopg
 
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.dispatcher import Dispatcher
 from cdc.landmarks import Landmarks
 from cdc.loader import snapshot_of

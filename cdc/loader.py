@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from cdc.cache import Load
+from cdc.caching.cache import Load
+from cdc.caching.fence import Snapshot
 from cdc.connection import connect
-from cdc.fence import Snapshot
 
 __all__ = ["Loader", "snapshot_of"]
 

@@ -14,7 +14,7 @@ import psycopg
 
 from cdc.attempts import Attempts, Unfinished
 from cdc.boundary import Boundary
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.catalog import has_children, partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family

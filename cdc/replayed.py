@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cdc.admission import Admission
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.errors import CdcError, ConnectionFailed, SubscriptionError
 from cdc.family import Family, Member
 from cdc.listener import Listener

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 
 from cdc.admission import Admission
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.connection import ReplicationConnection, connection_string
 from cdc.control import Control
 from cdc.errors import CdcError, ConnectionFailed, FailureKind, GapError

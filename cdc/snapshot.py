@@ -17,11 +17,11 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
+from cdc.caching.fence import Snapshot
 from cdc.catalog import relation_message
 from cdc.connection import connect
 from cdc.errors import SubscriptionError
 from cdc.failures import first_line
-from cdc.fence import Snapshot
 from cdc.loader import snapshot_of
 from cdc.lsn import Lsn
 from cdc.pgoutput import RelationMessage

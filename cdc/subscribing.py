@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, Unpack
 
-from cdc.cache import Cache, columns_of
+from cdc.caching.cache import Cache, columns_of
 from cdc.consuming import Consuming
 from cdc.errors import ConfigurationError, SubscriptionError
 from cdc.expiry import check_fresh

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 import cdc
-from cdc.cache import Cache
-from cdc.fence import Fence
+from cdc.caching.cache import Cache
+from cdc.caching.fence import Fence
 from cdc.testing import Sandbox
 from tests.harness import SETUP, Running, until
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 import cdc
-from cdc.cache import Cache
+from cdc.caching.cache import Cache
 from cdc.testing import Sandbox
 from tests.harness import QUICK, SETUP, Running, until
 from tests.proxy import Proxy

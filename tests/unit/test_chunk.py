@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
+from cdc.caching.fence import Snapshot
 from cdc.chunk import Chunk, Window, key_of, moved_unsent
 from cdc.events import Delete, Effect, Insert, RowChange, Truncate, Update
-from cdc.fence import Snapshot
 from cdc.lsn import Lsn
 from cdc.relation import Column, Relation
 from cdc.row import Row

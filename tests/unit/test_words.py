@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cdc
-from cdc.fence import Fence, Snapshot
+from cdc.caching.fence import Fence, Snapshot
 from cdc.predicate import FALSE, NULL, TRUE, UNKNOWN, Predicate, Verdict, equal, every, some, verdict
 from cdc.subscription import operations_of
 

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from cachetools import TTLCache
 
+from cdc.caching.fence import Fence, Snapshot
 from cdc.errors import ConfigurationError, NotYetVisible, SubscriptionError
 from cdc.events import Event, Gap, Prepared, RowChange
-from cdc.fence import Fence, Snapshot
 from cdc.relation import Relation
 from cdc.row import Row
 from cdc.tuples import UNCHANGED, Binary

@@ -1,0 +1,1 @@
+"""Stores: tables kept in memory, and in a local file. Pure but for a mutex; see `file` for SQLite."""
