@@ -106,6 +106,7 @@ POSTGRES = {
     "recording",
     "reading",
     "snapshot",
+    "line_reader",
     "bookmark",
 }
 LOOPS = {
@@ -122,6 +123,9 @@ LOOPS = {
     "attempts",
     "delivery",
     "snapshotting",
+    "beside",
+    "filling",
+    "fill",
     "underway",
     "marks",
     "merging",
@@ -141,6 +145,7 @@ LOOPS = {
     "consumer",
     "vitals",
     "async_cache",
+    "async_store",
     "recorder",
     "replayed",
     "replaying",
@@ -148,7 +153,18 @@ LOOPS = {
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
 RANGES = {"psycopg.types.range", "psycopg.types.multirange"}
-AWAITING = {"waiting", "async_consumer", "consumer", "iteration", "async_cache", "server", "sinks", "daemon", "demo"}
+AWAITING = {
+    "waiting",
+    "async_consumer",
+    "consumer",
+    "iteration",
+    "async_cache",
+    "async_store",
+    "server",
+    "sinks",
+    "daemon",
+    "demo",
+}
 
 
 def files() -> list[Path]:
