@@ -90,6 +90,8 @@ class Contents:
         if self.indexes or self.touched is not None:
             for slot, line in rows.items():
                 self.put(slot, line)
+        elif not self.rows and type(rows) is dict:
+            self.rows = rows
         else:
             self.rows.update(rows)
 
