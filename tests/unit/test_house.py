@@ -115,6 +115,7 @@ LOOPS = {
     "judge",
     "sight",
     "boundary",
+    "gaps",
     "revision",
     "refusals",
     "session",
