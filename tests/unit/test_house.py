@@ -133,6 +133,7 @@ LOOPS = {
     "loop",
     "connecting",
     "herald",
+    "in_vain",
     "ticker",
     "waiting",
     "consuming",
