@@ -71,6 +71,8 @@ ROUTING = {
     "snapshot_progress",
     "chunk",
     "expiry",
+    "fallback",
+    "versions",
 }
 POSTGRES = {
     "question",
@@ -107,8 +109,11 @@ POSTGRES = {
     "reading",
     "snapshot",
     "bookmark",
+    "poll_reader",
 }
 LOOPS = {
+    "polled",
+    "polling",
     "admission",
     "facts",
     "namesakes",
