@@ -114,8 +114,8 @@ class Consuming:
             polling_interval: seconds for which caches serve what they have read while the stream is not live, and from
                 one poll of their tables to the next.
             polling_rows: rows that a table may have at most to be polled.
-            fallback: `"poll"`: poll for stores and caches where the consumer would end for want of a slot or a right, and
-                go on trying to stream.
+            fallback: `"poll"`: poll for stores and caches where the consumer would end for want of a slot or a right,
+                and go on trying to stream.
 
         Raises ConfigurationError for a setting that cannot be.
         """

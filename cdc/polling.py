@@ -1,7 +1,7 @@
 """Polling: keeps stores and caches near their tables while there is no stream.
 
-Part of the loop; it yields the same steps. A thread of its own looks at the tables every few seconds, over a connection of
-its own; what it finds is applied between two steps of the loop, where handlers are called. So a look is simply not
+Part of the loop; it yields the same steps. A thread of its own looks at the tables every few seconds, over a connection
+of its own; what it finds is applied between two steps of the loop, where handlers are called. So a look is simply not
 applied when the stream has become live meanwhile.
 """
 

@@ -108,6 +108,7 @@ POSTGRES = {
     "recording",
     "reading",
     "snapshot",
+    "line_reader",
     "bookmark",
     "poll_reader",
 }
@@ -127,6 +128,9 @@ LOOPS = {
     "attempts",
     "delivery",
     "snapshotting",
+    "beside",
+    "filling",
+    "fill",
     "underway",
     "marks",
     "merging",
@@ -147,6 +151,7 @@ LOOPS = {
     "consumer",
     "vitals",
     "async_cache",
+    "async_store",
     "recorder",
     "replayed",
     "replaying",
@@ -154,7 +159,18 @@ LOOPS = {
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
 RANGES = {"psycopg.types.range", "psycopg.types.multirange"}
-AWAITING = {"waiting", "async_consumer", "consumer", "iteration", "async_cache", "server", "sinks", "daemon", "demo"}
+AWAITING = {
+    "waiting",
+    "async_consumer",
+    "consumer",
+    "iteration",
+    "async_cache",
+    "async_store",
+    "server",
+    "sinks",
+    "daemon",
+    "demo",
+}
 
 
 def files() -> list[Path]:
