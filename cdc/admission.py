@@ -24,7 +24,7 @@ from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
-from cdc.refusals import check_binary, check_collation, deny, no_table, refuse_cached, unpublished
+from cdc.refusals import check_binary, check_collation, deny, no_table, refuse_cached, refuse_children, unpublished
 from cdc.relation import Relation
 from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable

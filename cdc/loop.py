@@ -19,9 +19,8 @@ from cdc.caching.cache import Cache
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
-from cdc.errors import ConnectionFailed
+from cdc.errors import CdcError, ConnectionFailed
 from cdc.events import Gap, GapKind, RowChange, Truncate
-from cdc.failures import translated
 from cdc.gaps import Gaps
 from cdc.health import Status
 from cdc.holding import Committed, PreparedEnd
@@ -87,7 +86,7 @@ class Loop:
         self._pace = Pace()
         self._house = Housekeeping(self.progress, self.caches, dispatcher, rights_interval, self.lot)
         self.wal = self._house.wal
-        self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
+        self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch, wake)
         self.snapshots = Beside(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
         )
@@ -120,21 +119,19 @@ class Loop:
     def _sessions(self) -> Steps:
         """One connection after the other."""
         try:
+            if self.link.refused is not None:
+                yield from self.link.again(self.link.refused)
             while not self.link.is_stopping:
                 try:
                     yield from self._stream()
-                except ConnectionFailed as error:
-                    yield from self._again(error)
-                except psycopg.Error as error:
-                    failure = translated(error)
-                    if not isinstance(failure, ConnectionFailed):
-                        raise failure from error
+                except (ConnectionFailed, psycopg.Error) as error:
+                    failure: CdcError = yield Call(self.link.passing, (error,))
                     yield from self._again(failure)
         except Unfinished:
             pass  # It was stopped while an event waited for its next attempt.
         self.lanes.check()
 
-    def _again(self, error: ConnectionFailed) -> Steps:
+    def _again(self, error: CdcError) -> Steps:
         """The connection was lost. What is there need not wait until there is another."""
         yield Call(self.link.lost, (error,))
         yield from self.lanes.hurry()
@@ -329,6 +326,8 @@ class Loop:
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
                 yield from self.link.herald.tell()
+        if self.link.polling.is_active:
+            yield from self.link.polling.steps()
         if self.snapshots.is_busy:
             yield from self.snapshots.steps(session, stream)
         if self.progress.lanes:

@@ -71,6 +71,8 @@ ROUTING = {
     "snapshot_progress",
     "chunk",
     "expiry",
+    "fallback",
+    "versions",
 }
 POSTGRES = {
     "question",
@@ -108,8 +110,11 @@ POSTGRES = {
     "snapshot",
     "line_reader",
     "bookmark",
+    "poll_reader",
 }
 LOOPS = {
+    "polled",
+    "polling",
     "admission",
     "facts",
     "namesakes",
