@@ -176,7 +176,7 @@ class Filling:
         fill = self._fills[feed] = Fill(feed, store.round, ends=not store.wanted)
         store.note = fill.note
         if store.wanted:
-            log.info("store.filled_anew" if store.is_filled else "store.begun", store=feed.name, reason=store.wanted)
+            log.info("store.begun", store=feed.name, reason=store.wanted)
 
     def _drop(self, feed: Feed) -> None:
         fill = self._fills.pop(feed, None)

@@ -71,6 +71,8 @@ ROUTING = {
     "snapshot_progress",
     "chunk",
     "expiry",
+    "fallback",
+    "versions",
 }
 POSTGRES = {
     "question",
@@ -108,14 +110,18 @@ POSTGRES = {
     "snapshot",
     "line_reader",
     "bookmark",
+    "poll_reader",
 }
 LOOPS = {
+    "polled",
+    "polling",
     "admission",
     "facts",
     "namesakes",
     "judge",
     "sight",
     "boundary",
+    "gaps",
     "revision",
     "refusals",
     "session",
@@ -137,6 +143,7 @@ LOOPS = {
     "loop",
     "connecting",
     "herald",
+    "in_vain",
     "ticker",
     "waiting",
     "consuming",
