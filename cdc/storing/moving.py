@@ -220,7 +220,8 @@ class Moving:
                 self._gathered.place = place
                 return ()
             contents, changes = self._shown, []
-            assert contents is not None
+            if contents is None or self.feed.closed:
+                return ()
             for slot, line in rows.items():
                 changes.append((slot, contents.rows.get(slot), line))
                 contents.put(slot, line)
@@ -250,7 +251,7 @@ class Moving:
     def _receive_row(self, event: RowChange) -> Changes:
         with self._mutex:
             contents, lens = self._gathered or self._shown, self._lens
-            if contents is None or lens is None:
+            if contents is None or lens is None or self.feed.closed:
                 return ()
             if event._relation is not contents.lens.relation and event._relation != contents.lens.relation:
                 self.want("the table looks different")
