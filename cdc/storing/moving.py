@@ -167,16 +167,19 @@ class Moving:
             gone = known.rows
             known.clear()
         self._shown, self._veiled = known, left(before, gone, self._maker(before), None)
+        self.round += 1  # What is being read was asked for by other rights.
 
     def deny(self) -> None:
         """It may not show anything, whatever the table has."""
         with self._mutex:
             self._gathered, self.wanted, self.is_filled = None, None, True
             self.holes.clear()
-            if self._shown is not None:
-                before = Contents(self._shown.lens)
-                self._veiled = left(before, self._shown.rows, self._maker(before), None)
-                self._shown.clear()
+            self.round += 1
+            if self._shown is not None and self._lens is not None:
+                before, gone = Contents(self._shown.lens), self._shown.rows
+                self._veiled = left(before, gone, self._maker(before), None)
+                self._lens = self._lens.blind(self._lens.relation)
+                self._shown = Contents(self._lens, self._columns)
 
     def refill(self, reason: str) -> None:
         """Have the table read again, from any thread; what is shown stays until that is done."""
