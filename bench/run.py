@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import cache
 import contest
 import decode
 import delivery
@@ -36,6 +37,7 @@ SCRIPTS: tuple[ModuleType, ...] = (
     profile_path,
     snapshot,
     fanout,
+    cache,
 )
 LEAST = 100
 

@@ -26,6 +26,7 @@ SMALL = {
     "snapshot": 300,
     "fanout": 300,
     "policy": 500,
+    "cache": 800,
 }
 WANTED = {
     "end_to_end": {
@@ -46,6 +47,7 @@ WANTED = {
     "policy": {"undecided_decisions_per_second", "uuid_equality_ratio", "denied_ratio", "bind_uuid_equality_bytes"},
     "snapshot": {"copy_rows_per_second", "consumer_ratio", "consumer_written_ratio", "consumer_next_to_select_ratio"},
     "fanout": {"one_10000_ratio", "all_10000_ratio", "path_10000_ratio", "asking_ratio", "subscriber_bytes"},
+    "cache": {"hit_ratio", "hit_8_threads_ratio", "miss_ratio", "miss_tombstone_ratio", "entry_bytes"},
     "profile_path": {"split_microseconds", "take_the_frames_microseconds", "the_loops_own_steps_microseconds"},
 }
 
