@@ -71,6 +71,8 @@ ROUTING = {
     "snapshot_progress",
     "chunk",
     "expiry",
+    "fallback",
+    "versions",
 }
 POSTGRES = {
     "question",
@@ -106,15 +108,20 @@ POSTGRES = {
     "recording",
     "reading",
     "snapshot",
+    "line_reader",
     "bookmark",
+    "poll_reader",
 }
 LOOPS = {
+    "polled",
+    "polling",
     "admission",
     "facts",
     "namesakes",
     "judge",
     "sight",
     "boundary",
+    "gaps",
     "revision",
     "refusals",
     "session",
@@ -122,6 +129,9 @@ LOOPS = {
     "attempts",
     "delivery",
     "snapshotting",
+    "beside",
+    "filling",
+    "fill",
     "underway",
     "marks",
     "merging",
@@ -133,6 +143,7 @@ LOOPS = {
     "loop",
     "connecting",
     "herald",
+    "in_vain",
     "ticker",
     "waiting",
     "consuming",
@@ -141,6 +152,7 @@ LOOPS = {
     "consumer",
     "vitals",
     "async_cache",
+    "async_store",
     "recorder",
     "replayed",
     "replaying",
@@ -148,7 +160,18 @@ LOOPS = {
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
 RANGES = {"psycopg.types.range", "psycopg.types.multirange"}
-AWAITING = {"waiting", "async_consumer", "consumer", "iteration", "async_cache", "server", "sinks", "daemon", "demo"}
+AWAITING = {
+    "waiting",
+    "async_consumer",
+    "consumer",
+    "iteration",
+    "async_cache",
+    "async_store",
+    "server",
+    "sinks",
+    "daemon",
+    "demo",
+}
 
 
 def files() -> list[Path]:
