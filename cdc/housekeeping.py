@@ -52,6 +52,7 @@ class Housekeeping:
         holds: whether nothing may be saved, since a gap was not told to everybody yet.
         requests: parked events that are to be handed over again.
         wal: what the slot keeps of the server's WAL.
+        looks: called every few seconds, as soon as there is a connection.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Housekeeping:
         self.before_save: list[Callable[[Session], None]] = []
         self.holds = False
         self.wal = WalWatch()
+        self.looks: list[Callable[[Session], None]] = []
         self._progress = progress
         self._caches = caches
         self._dispatcher = dispatcher
@@ -78,6 +80,7 @@ class Housekeeping:
         self._told_at = 0.0
         self._saved_at = self._fenced_at = self._pinged_at = self._parked_at = self._wal_at = 0.0
         self._rights_at = time.monotonic()
+        self._looks_at = 0.0
 
     def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
         """The duties that are due at `now`; each may block for a round trip."""
@@ -94,6 +97,9 @@ class Housekeeping:
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
             yield partial(self._refresh_rights, session, stream)
+        if now - self._looks_at >= self._rights_interval:
+            self._looks_at = now
+            yield from (partial(look, session) for look in self.looks)
         if now - self._wal_at >= _WAL_EVERY:
             self._wal_at = now
             yield partial(self._look_at_slot, session)

@@ -21,6 +21,9 @@ SETUP = read_script("01_schema.sql") + read_script("09_parked.sql")
 RIGHTS = read_script("10_rights.sql")
 """The table cdc.rights, in the publication wells, as `cdc setup` makes it for a superuser."""
 
+REWRITES = RIGHTS + read_script("20_rewrites.sql")
+"""The same with the table cdc.rewrites."""
+
 
 class Running:
     """A consumer of one kind ("blocking" or "asyncio"), started on `with`, and what its handlers received.

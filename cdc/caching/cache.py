@@ -260,6 +260,11 @@ class Cache:
             elif not isinstance(event, Prepared):
                 self._change_all(event.xid)
 
+    def clear(self, xid: int) -> None:
+        """The table was rewritten by a transaction that was received, without changes of rows: drop everything."""
+        with self._mutex:
+            self._change_all(xid)
+
     def set_live(self, live: bool) -> None:
         """Whether the stream is caught up, so that entries may be kept and served."""
         with self._mutex:
