@@ -24,6 +24,12 @@ RIGHTS = read_script("10_rights.sql")
 REWRITES = RIGHTS + read_script("20_rewrites.sql")
 """The same with the table cdc.rewrites."""
 
+MUCH_LATER = (
+    "DO $$ BEGIN CREATE TEMP TABLE later (number int); FOR n IN 1..1100 LOOP BEGIN INSERT INTO later VALUES (n); "
+    "EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; DROP TABLE later; END $$"
+)
+"""1,100 transactions go by, as many as make a publication an old one: see `ChunkReader`."""
+
 
 class Running:
     """A consumer of one kind ("blocking" or "asyncio"), started on `with`, and what its handlers received.

@@ -152,3 +152,27 @@ def test_health_says_what_is_missing(database: str, noted: psycopg.Connection) -
             until(lambda words=words: words in notes(consumer))
             noted.execute(mends.encode())
             until(lambda: "rewrites" not in notes(consumer))
+
+
+@pytest.mark.parametrize("statement", list(REWRITING.values())[:4], ids=list(REWRITING)[:4])
+def test_a_store_is_filled_anew(kind: str, database: str, noted: psycopg.Connection, statement: str) -> None:
+    """And tells of what differs, though nothing of that came in the stream."""
+    noted.execute("INSERT INTO wells VALUES (1, 'a', NULL, 2), (2, 'B', NULL, 2)")
+    told: list[Any] = []
+
+    def shown(store: Any) -> list[Any]:
+        return [dict(store[key]) for key in sorted(store)]
+
+    def in_the_table() -> list[Any]:
+        with noted.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            return cursor.execute("SELECT * FROM wells ORDER BY id").fetchall()
+
+    with Running(kind, database, lambda running: None) as running:
+        store = running.do(running.consumer.store, "wells")
+        running.do(store.wait_live)
+        store.on_change(told.append)
+        assert shown(store) == in_the_table()
+        noted.execute(statement.encode())
+        until(lambda: shown(store) == in_the_table())
+        until(lambda: told)
+        assert {change.key for change in told} == ({1} if "upper" in statement else {1, 2})

@@ -71,6 +71,8 @@ ROUTING = {
     "snapshot_progress",
     "chunk",
     "expiry",
+    "fallback",
+    "versions",
 }
 POSTGRES = {
     "question",
@@ -107,15 +109,20 @@ POSTGRES = {
     "recording",
     "reading",
     "snapshot",
+    "line_reader",
     "bookmark",
+    "poll_reader",
 }
 LOOPS = {
+    "polled",
+    "polling",
     "admission",
     "facts",
     "namesakes",
     "judge",
     "sight",
     "boundary",
+    "gaps",
     "revision",
     "rewriting",
     "refusals",
@@ -124,6 +131,9 @@ LOOPS = {
     "attempts",
     "delivery",
     "snapshotting",
+    "beside",
+    "filling",
+    "fill",
     "underway",
     "marks",
     "merging",
@@ -135,6 +145,7 @@ LOOPS = {
     "loop",
     "connecting",
     "herald",
+    "in_vain",
     "ticker",
     "waiting",
     "consuming",
@@ -143,6 +154,7 @@ LOOPS = {
     "consumer",
     "vitals",
     "async_cache",
+    "async_store",
     "recorder",
     "replayed",
     "replaying",
@@ -150,7 +162,18 @@ LOOPS = {
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
 RANGES = {"psycopg.types.range", "psycopg.types.multirange"}
-AWAITING = {"waiting", "async_consumer", "consumer", "iteration", "async_cache", "server", "sinks", "daemon", "demo"}
+AWAITING = {
+    "waiting",
+    "async_consumer",
+    "consumer",
+    "iteration",
+    "async_cache",
+    "async_store",
+    "server",
+    "sinks",
+    "daemon",
+    "demo",
+}
 
 
 def files() -> list[Path]:
