@@ -22,6 +22,7 @@ from cdc.lot import AT_ONCE, Lot
 from cdc.lsn import Lsn, Position
 from cdc.parked import Parked
 from cdc.progress import Progress
+from cdc.refusals import refuse_new_children
 from cdc.session import Session
 from cdc.stream import Stream
 from cdc.subscription import Subscription
@@ -195,7 +196,8 @@ class Housekeeping:
         """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""
         with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
             session.check_publications()
-            session.admission.check_published(self._dispatcher.subscriptions)
+            session.admission.check_published(subscriptions := self._dispatcher.subscriptions)
+            refuse_new_children(session.control, subscriptions)
             self.rights_changed = session.admission.judge.refresh(stream.standby.finished_lsn) or self.rights_changed
 
     def _look_at_slot(self, session: Session) -> None:

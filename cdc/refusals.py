@@ -38,6 +38,7 @@ __all__ = [
     "refuse",
     "refuse_cached",
     "refuse_children",
+    "refuse_new_children",
     "unpublished",
 ]
 
@@ -65,6 +66,13 @@ def refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) ->
             f"{name} has partitions or child tables, and not every change of those is sent as a change of "
             "it: a cache or a store could be stale"
         )
+
+
+def refuse_new_children(connection: psycopg.Connection[Any], subscriptions: Iterable[Subscription]) -> None:
+    """The same for a table that has got them since, where changes clear a cache that is not ours."""
+    for each in subscriptions:
+        if clearing_of(each.handler) is not None and each._oid is not None:
+            refuse_children(connection, each._oid, f"{each.schema}.{each.table}")
 
 
 def refuse_cached(connection: psycopg.Connection[Any], relation: Relation, subscription: Subscription) -> None:

@@ -23,7 +23,7 @@ SELECT pg_catalog.to_regclass('cdc.rewrites') IS NOT NULL,
            SELECT FROM pg_catalog.pg_publication_tables p JOIN pg_catalog.pg_publication b ON b.pubname = p.pubname
            WHERE p.pubname = ANY (%s) AND p.schemaname = 'cdc' AND p.tablename = 'rewrites' AND b.pubinsert
              AND pg_catalog.to_jsonb(p) ->> 'rowfilter' IS NULL
-             AND coalesce(pg_catalog.jsonb_array_length(pg_catalog.to_jsonb(p) -> 'attnames'), 5) >= 5)
+             AND coalesce(pg_catalog.jsonb_array_length(pg_catalog.to_jsonb(p) -> 'attnames'), 6) >= 6)
 """
 
 

@@ -8,6 +8,7 @@ arrives, behind the changes that stand before it; stores, and those who keep a c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from cdc.caching.cache import Cache
 from cdc.delivery import Delivery
@@ -23,6 +24,25 @@ from cdc.subscription import Subscription
 from cdc.waiting import Steps
 
 __all__ = ["Rewriting"]
+
+
+class _Rewrite(NamedTuple):
+    """A row of cdc.rewrites; without a table it means any."""
+
+    oid: int | None
+    schema: str | None
+    table: str | None
+    command: str
+
+    @property
+    def label(self) -> str:
+        return "any table" if self.oid is None else f"{self.schema}.{self.table}"
+
+    def concerns(self, subscription: Subscription) -> bool:
+        """By its OID, or by the name that it has by then: another table may have taken the subscription's."""
+        if self.oid is None or subscription._oid in (self.oid, None):
+            return True
+        return (subscription.schema, subscription.table) == (self.schema, self.table)
 
 
 class Rewriting:
@@ -49,7 +69,7 @@ class Rewriting:
         self._house = house
         self._progress = progress
         self._caches = caches
-        self._told: list[tuple[int | None, str]] = []
+        self._told: list[_Rewrite] = []
         self._problem: str | None = None
         house.looks.append(self._look)
 
@@ -64,12 +84,12 @@ class Rewriting:
         """A change of cdc.rewrites arrives. It is for no handler; caches are cleared before the next frame."""
         if not isinstance(event, Insert) or event.new is None:
             return
-        oid, name = event.new["table"], event.new["name"] or "any table"
-        log.info("table.rewritten", table=name, command=event.new["command"])
+        rewrite = _Rewrite(*(event.new[name] for name in ("table", "schema", "name", "command")))
+        log.info("table.rewritten", table=rewrite.label, command=rewrite.command)
         for subscription, cache in list(self._caches.items()):
-            if oid is None or subscription._oid in (oid, None):
+            if rewrite.concerns(subscription):
                 cache.clear(event.xid)
-        self._told.append((oid, f"{name} was rewritten by {event.new['command']}, without a change of each row"))
+        self._told.append(rewrite)
         self._house.rights_changed = True
         self._house.late_at = 0.0
 
@@ -77,13 +97,13 @@ class Rewriting:
         """Tell stores, and those who keep a cache elsewhere clear."""
         told, self._told = self._told, []
         place = None if stream.transaction is None else self._progress.handed
-        for oid, reason in told:
-            for each in self._readers:
-                if oid is None or each._oid in (oid, None):
-                    name = (f"{each.schema}.{each.table}",)
-                    last = self._progress.last
-                    gap = Gap(reason, last, each.previous, GapKind.TABLE_REWRITTEN, name, last)
-                    yield from self._delivery.resync(each, gap, place)
+        for rewrite in told:
+            reason = f"{rewrite.label} was rewritten by {rewrite.command}, without a change of each row"
+            for each in filter(rewrite.concerns, self._readers):
+                name = (f"{each.schema}.{each.table}",)
+                last = self._progress.last
+                gap = Gap(reason, last, each.previous, GapKind.TABLE_REWRITTEN, name, last)
+                yield from self._delivery.resync(each, gap, place)
 
     @property
     def _readers(self) -> list[Subscription]:

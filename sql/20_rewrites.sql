@@ -46,14 +46,14 @@ BEGIN
     is_new := to_regclass('cdc.rewrites') IS NULL;
     IF is_new THEN
         PERFORM cdc.make('table', 'cdc.rewrites', 'CREATE TABLE cdc.rewrites ('
-            'id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "table" oid, name text, command text NOT NULL, '
+            'id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "table" oid, schema text, name text, command text NOT NULL, '
             'changed_at timestamptz NOT NULL DEFAULT now())', 'DROP TABLE IF EXISTS cdc.rewrites');
         CREATE INDEX rewrites_by_age ON cdc.rewrites (changed_at);
         COMMENT ON TABLE cdc.rewrites IS 'DDL that changed what a published table holds. "table" NULL: any.';
     END IF;
     IF to_regclass('cdc.shapes') IS NULL THEN
         PERFORM cdc.make('table', 'cdc.shapes', 'CREATE TABLE cdc.shapes ('
-            '"table" oid PRIMARY KEY, name text NOT NULL, shape text NOT NULL)', 'DROP TABLE IF EXISTS cdc.shapes');
+            '"table" oid PRIMARY KEY, schema text NOT NULL, name text NOT NULL, shape text NOT NULL)', 'DROP TABLE IF EXISTS cdc.shapes');
         COMMENT ON TABLE cdc.shapes IS 'What published tables looked like last, as a checksum.';
     END IF;
     -- Default privileges may have given them to others.
@@ -70,9 +70,9 @@ BEGIN
     FROM unnest(ARRAY['cdc.table_shapes(oid[])', 'cdc.note_shapes(oid[],text,boolean)', 'cdc.rewritten()']) AS signature
     WHERE to_regprocedure(signature) IS NULL;
 
-    CREATE OR REPLACE FUNCTION cdc.table_shapes(tables oid[]) RETURNS TABLE (oid oid, name text, shape text)
+    CREATE OR REPLACE FUNCTION cdc.table_shapes(tables oid[]) RETURNS TABLE (oid oid, schema text, name text, shape text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $shapes$
-        SELECT c.oid, format('%I.%I', n.nspname, c.relname), md5(concat_ws('|',
+        SELECT c.oid, n.nspname, c.relname, md5(concat_ws('|',
             format('%I.%I', n.nspname, c.relname),
             (SELECT string_agg(concat_ws(' ', a.attnum, quote_ident(a.attname), a.atttypid, a.atttypmod, a.attgenerated,
                         -- What rows hold that were there before the column was.
@@ -98,10 +98,11 @@ BEGIN
             WHERE s.shape IS DISTINCT FROM now.shape
         ), kept AS (
             INSERT INTO cdc.shapes AS s SELECT different.* FROM different ORDER BY different.oid
-            ON CONFLICT ("table") DO UPDATE SET name = excluded.name, shape = excluded.shape
+            ON CONFLICT ("table") DO UPDATE 
+                SET schema = excluded.schema, name = excluded.name, shape = excluded.shape
         )
-        INSERT INTO cdc.rewrites ("table", name, command)
-        SELECT different.oid, different.name, note_shapes.command FROM different WHERE is_told ORDER BY different.oid
+        INSERT INTO cdc.rewrites ("table", schema, name, command)
+        SELECT different.oid, different.schema, different.name, note_shapes.command FROM different WHERE is_told ORDER BY different.oid
     $note$;
 
     CREATE OR REPLACE FUNCTION cdc.rewritten() RETURNS event_trigger
@@ -127,9 +128,9 @@ BEGIN
             WITH gone AS (
                 DELETE FROM cdc.shapes s USING pg_event_trigger_dropped_objects() d
                 WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s."table" = d.objid
-                RETURNING s."table", s.name
+                RETURNING s."table", s.schema, s.name
             )
-            INSERT INTO cdc.rewrites ("table", name, command) SELECT gone."table", gone.name, tg_tag FROM gone;
+            INSERT INTO cdc.rewrites ("table", schema, name, command) SELECT gone.*, tg_tag FROM gone;
             -- A partition among them is missing from what the tables above it looked like.
             SELECT array_agg(s."table") INTO named FROM cdc.shapes s;
         ELSIF tg_tag IN ('ALTER TABLE', 'CREATE TABLE') THEN
@@ -152,8 +153,8 @@ BEGIN
             RETURN;
         END IF;
         IF tg_event = 'table_rewrite' THEN
-            INSERT INTO cdc.rewrites ("table", name, command)
-            SELECT c.oid, format('%I.%I', n.nspname, c.relname), tg_tag
+            INSERT INTO cdc.rewrites ("table", schema, name, command)
+            SELECT c.oid, n.nspname, c.relname, tg_tag
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY (concerned);
         ELSE
             PERFORM cdc.note_shapes(concerned, tg_tag, is_told);

@@ -176,3 +176,19 @@ def test_a_store_is_filled_anew(kind: str, database: str, noted: psycopg.Connect
         until(lambda: shown(store) == in_the_table())
         until(lambda: told)
         assert {change.key for change in told} == ({1} if "upper" in statement else {1, 2})
+
+
+def test_a_table_that_took_the_name_is_meant_at_once(kind: str, database: str, noted: psycopg.Connection) -> None:
+    """Its OID is another one, and nothing has told the consumer of that but the rewrites."""
+    with cached(kind, database, noted) as (running, cache, mapping):
+        running.do(cache.fetch, 1, row_of)
+        mapping[1] = "old"
+        with noted.transaction():
+            noted.execute("CREATE TABLE other (LIKE wells INCLUDING ALL); ALTER TABLE wells RENAME TO former")
+            noted.execute("ALTER TABLE other RENAME TO wells; ALTER PUBLICATION wells ADD TABLE wells")
+        running.caught_up(noted)
+        assert (len(cache), mapping) == (0, {})
+        mapping[1] = "old"
+        noted.execute("ALTER TABLE wells ALTER name TYPE text USING upper(name)")
+        running.caught_up(noted)
+        assert mapping == {}

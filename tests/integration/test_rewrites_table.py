@@ -7,7 +7,7 @@ import pytest
 
 from tests.harness import REWRITES
 
-NOTED = "SELECT name, command FROM cdc.rewrites WHERE id > %s ORDER BY id"
+NOTED = "SELECT schema || '.' || name, command FROM cdc.rewrites WHERE id > %s ORDER BY id"
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_user_without_rights_is_not_in_the_way(database: str, noted: psycopg.C
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             noted.execute(statement.encode())
     noted.execute("RESET SESSION AUTHORIZATION")
-    assert noted.execute("SELECT name FROM cdc.rewrites").fetchall() == [("public.wells",)]
+    assert noted.execute("SELECT schema, name FROM cdc.rewrites").fetchall() == [("public", "wells")]
 
 
 def test_a_lock_is_not_waited_for_long(database: str, noted: psycopg.Connection) -> None:
