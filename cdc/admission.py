@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from cdc.cached import bind_cache, check_again, check_rights
-from cdc.caching.feed import Feed
+from cdc.caching.inflow import Inflow
 from cdc.catalog import collations, load_types, oid_of, primary_key, relation_message, table_state
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.facts import Facts
@@ -51,7 +51,7 @@ class Admission:
         self,
         connection: psycopg.Connection[Any],
         publications: Sequence[str],
-        caches: Mapping[Subscription, Feed],
+        caches: Mapping[Subscription, Inflow],
         types: Types | None = None,
         binary: bool = False,
     ) -> None:
@@ -72,7 +72,7 @@ class Admission:
         self._streams = False
         self._publications()
 
-    def check(self, subscription: Subscription, cache: Feed | None = None) -> None:
+    def check(self, subscription: Subscription, cache: Inflow | None = None) -> None:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
         shared = self._facts.shared
         try:
@@ -87,7 +87,7 @@ class Admission:
         self._facts.forget()
         self._check(subscription, cache)
 
-    def _check(self, subscription: Subscription, cache: Feed | None) -> None:
+    def _check(self, subscription: Subscription, cache: Inflow | None) -> None:
         if isinstance(subscription, Family):
             self._gather(subscription)
         if subscription.parts != (subscription,):

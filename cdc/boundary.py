@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from cdc.caching.feed import Feed
+from cdc.caching.inflow import Inflow
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -71,7 +71,7 @@ class Boundary:
         delivery: Delivery,
         house: Housekeeping,
         snapshots: Snapshotting,
-        caches: Mapping[Subscription, Feed],
+        caches: Mapping[Subscription, Inflow],
         progress: Progress,
     ) -> None:
         self.expiry = Expiry()

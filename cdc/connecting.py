@@ -17,7 +17,7 @@ import psycopg
 
 from cdc.admission import Admission
 from cdc.cached import distrust
-from cdc.caching.feed import Feed
+from cdc.caching.inflow import Inflow
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConnectionFailed
 from cdc.failures import translated
@@ -61,7 +61,7 @@ class Connecting:
         self,
         target: Target,
         dispatcher: Dispatcher,
-        caches: dict[Subscription, Feed],
+        caches: dict[Subscription, Inflow],
         progress: Progress,
         house: Housekeeping,
         backoff: Backoff,

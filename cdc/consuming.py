@@ -16,7 +16,7 @@ from types import FunctionType
 import psycopg
 
 from cdc.admission import Admission
-from cdc.caching.feed import Feed
+from cdc.caching.inflow import Inflow
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
 from cdc.health import Health, Status
@@ -134,7 +134,7 @@ class Consuming:
         self._loader = Loader(Whereabouts(self._loop, self._target, lambda: self._wake()))
         self._require_subject = require_subject
         self._polling_interval = polling_interval
-        self._unchecked: dict[Subscription, Feed | None] = {}
+        self._unchecked: dict[Subscription, Inflow | None] = {}
         self._namesakes = Namesakes()
         self._starting = threading.Lock()
         self._pid = os.getpid()
@@ -213,7 +213,7 @@ class Consuming:
         if self._loop.link.recorder is recorder:
             self._loop.link.recorder = None
 
-    def _add(self, subscription: Subscription, cache: Feed | None = None) -> None:
+    def _add(self, subscription: Subscription, cache: Inflow | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
         check_parts(subscription, self._namesakes.of(subscription))
@@ -238,7 +238,7 @@ class Consuming:
         if cache is not None or subscription._in_parts or type(subscription) is not Subscription:
             self._wake()  # Any other one need not begin before the next transaction does.
 
-    def _admit(self, subscription: Subscription, cache: Feed | None) -> None:
+    def _admit(self, subscription: Subscription, cache: Inflow | None) -> None:
         self._namesakes.add(subscription)
         if cache is not None:
             self._loop.caches[subscription] = cache

@@ -196,11 +196,11 @@ class Subscribing(Consuming):
         )
         made: list[Subscription] = []
         try:
-            for feed in cache.feeds:
+            for inflow in cache.inflows:
                 subscription = Subscription(
-                    *table_name(feed.table), feed.receive, first=True, on_close=self._subscription_closed
+                    *table_name(inflow.table), inflow.receive, first=True, on_close=self._subscription_closed
                 )
-                self._add(subscription, feed)
+                self._add(subscription, inflow)
                 made.append(subscription)
         except BaseException:
             for each in made:
