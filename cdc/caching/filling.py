@@ -87,7 +87,7 @@ def _own(cache: Cache, fill: Fill, slot: Hashable, key: Any, deadline: float) ->
     finally:
         with cache._mutex:
             cache._fills.end(slot, fill)
-        fill.done.set_result(None)
+        fill.finish()
 
 
 def _load(cache: Cache, fill: Fill, slot: Hashable, key: Any, deadline: float) -> Steps:

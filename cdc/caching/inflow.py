@@ -1,6 +1,6 @@
 """An inflow: what the changes of one table mean to a cache. The loop knows caches by their inflows.
 
-Pure but for the cache's mutex. A cache has an inflow for its own table, and one for each other table that it depends on.
+Pure but for the cache's mutex. A cache has one for its own table, and one for each other table that it depends on.
 """
 
 from __future__ import annotations

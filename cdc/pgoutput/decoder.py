@@ -52,7 +52,7 @@ class Decoder:
     Args:
         types: the types of the server; by default the built-in ones. What it does not know, it learns from Type
             messages: a domain over a built-in type is decoded as that one, any other type comes as text.
-        streaming: the option with which the messages were asked for: `"off"`, `"on"` or `"parallel"`. Only `inflow`
+        streaming: the option with which the messages were asked for: `"off"`, `"on"` or `"parallel"`. Only `feed`
             needs it, to know how long a Stream Abort is.
 
     Raises ConfigurationError for another word. A decoder is not to be shared by threads.
@@ -91,7 +91,7 @@ class Decoder:
         self._learn(value)
         return value
 
-    def inflow(self, data: bytes) -> Iterator[Message]:
+    def feed(self, data: bytes) -> Iterator[Message]:
         """The values of the messages in a piece of what `pg_recvlogical` writes: each followed by a newline.
 
         Pieces may be cut anywhere; an unfinished message waits for the next one (`pending` tells how many bytes).
@@ -102,7 +102,7 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """Bytes that `inflow` was given and that wait: for the rest of their message, or to be asked for."""
+        """Bytes that `feed` was given and that wait: for the rest of their message, or to be asked for."""
         return len(self._rest) - self._at
 
     def _messages(self) -> Iterator[Message]:
