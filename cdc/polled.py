@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cdc.admission import Admission
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.poll_reader import Look, PollReader
 from cdc.relation import Relation
 from cdc.subscription import Subscription
@@ -61,7 +61,7 @@ class PolledCache:
     """
 
     subscription: Subscription
-    cache: Cache
+    cache: Inflow
     before: Versions | None = field(default=None, init=False)
 
     def look(self, reader: PollReader, admission: Admission, most: int) -> Finding:

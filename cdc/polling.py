@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from cdc.admission import Admission
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.connection import connect
 from cdc.errors import CdcError, ConnectionFailed, SubscriptionError
 from cdc.failures import first_line
@@ -76,7 +76,7 @@ class Polling:
     def __init__(
         self,
         target: Target,
-        caches: Mapping[Subscription, Cache],
+        caches: Mapping[Subscription, Inflow],
         wake: Callable[[], None],
         is_stopping: Callable[[], bool],
     ) -> None:
