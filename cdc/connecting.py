@@ -79,7 +79,7 @@ class Connecting:
         self.recorder: Recorder | None = None
         self.is_stopping = False
         self.refused: CdcError | None = None
-        self.polling = Polling(target, caches, wake, lambda: self.is_stopping)
+        self.polling = Polling(target, dispatcher, caches, wake, lambda: self.is_stopping)
         self.whole = False
         self._end: tuple[Failure, BaseException] | None = None
         self._target = target

@@ -19,11 +19,13 @@ import psycopg
 from cdc.admission import Admission
 from cdc.caching.cache import Cache
 from cdc.connection import connect
-from cdc.errors import CdcError, ConnectionFailed, SubscriptionError
+from cdc.dispatcher import Dispatcher
+from cdc.errors import CdcError, ConnectionFailed
 from cdc.failures import first_line
 from cdc.log import log
 from cdc.poll_reader import PollReader, TooManyRows
-from cdc.polled import Finding, Polled, PolledCache
+from cdc.polled import Finding, Polled, PolledCache, PolledStore
+from cdc.storing.feed import Feed
 from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.values import Types
@@ -65,23 +67,28 @@ class Polling:
 
     Args:
         target: what the consumer connects to.
+        dispatcher: knows the stores.
         caches: the caches, by the subscription that clears them.
         wake: ends a wait of the loop, from any thread.
         is_stopping: whether the loop is to end.
 
     Attributes:
         since: since when it polls, in UTC; None while it does not.
+        hand: hands something over to a store; None when nothing is left to do.
     """
 
     def __init__(
         self,
         target: Target,
+        dispatcher: Dispatcher,
         caches: Mapping[Subscription, Cache],
         wake: Callable[[], None],
         is_stopping: Callable[[], bool],
     ) -> None:
         self.since: datetime | None = None
+        self.hand: Callable[[Subscription, Any], Steps | None] = _to_nobody
         self._target = target
+        self._dispatcher = dispatcher
         self._caches = caches
         self._wake = wake
         self._is_stopping = is_stopping
@@ -109,18 +116,16 @@ class Polling:
         if self._wanted():
             log.warning("polling.begun", every=self._target.fallback.interval, reason=reason)
 
-    def end(self) -> list[Polled]:
-        """The stream is live: what is being read is of no use any more. Gives back what was polled."""
+    def end(self) -> None:
+        """The stream is live: what is being read is of no use any more."""
         if self.since is None:
-            return []
-        polled = [each for each in self._polled.values() if each.subscription in self._rows]
+            return
         if self._polled:
-            log.info("polling.ended", tables=len(polled))
+            log.info("polling.ended", tables=len(self._rows))
         self.close()
         self.since = self._last = None
         for kept in (self._polled, self._rows, self._problems, self._too_large):
             kept.clear()
-        return polled
 
     def close(self) -> None:
         """Give back the thread and the connection. Never waits."""
@@ -138,17 +143,19 @@ class Polling:
         if not target.fallback.polls:
             return False
         try:
-            with closing(connect(dsn, Witness(dsn, self._is_stopping).of_ordinary)) as connection:
+            connection = connect(dsn, Witness(dsn, self._is_stopping).of_ordinary)
+        except CdcError as refusal:
+            return self.since is not None and isinstance(refusal, ConnectionFailed)
+        with closing(connection):
+            try:
                 connection.execute("SET lock_timeout = '5s'")
                 row = connection.execute("SELECT pg_catalog.current_setting('wal_level')").fetchone()
                 if row is None or not target.fallback.covers(error, row[0]):
                     return False
                 if check is not None:
                     check(_admission(connection, target))
-        except (ConnectionFailed, psycopg.Error):
-            return self.since is not None
-        except CdcError as refusal:
-            raise refusal if isinstance(refusal, SubscriptionError) else error from None
+            except (ConnectionFailed, psycopg.Error):
+                return self.since is not None
         self.begin(dsn, str(error))
         return True
 
@@ -209,8 +216,10 @@ class Polling:
         """What is to be polled."""
         wanted: dict[Subscription, Polled] = {}
         for subscription, cache in list(self._caches.items()):
-            if not subscription.closed:
-                wanted[subscription] = self._polled.get(subscription) or PolledCache(subscription, cache)
+            wanted[subscription] = self._polled.get(subscription) or PolledCache(subscription, cache)
+        for each in self._dispatcher.readers:
+            if isinstance(each, Feed) and not each.closed:
+                wanted[each] = self._polled.get(each) or PolledStore(each, self.hand)
         self._polled = wanted
         return wanted
 
@@ -275,6 +284,10 @@ def _admission(connection: psycopg.Connection[Any], target: Target) -> Admission
     admission = Admission(connection, target.publications, {}, Types(target.decoders), target.options.binary)
     admission.judge.session_functions = target.session_functions
     return admission
+
+
+def _to_nobody(subscription: Subscription, event: Any) -> None:
+    """What is handed over before there is somebody who does it."""
 
 
 def _clock(moment: datetime) -> str:

@@ -27,6 +27,7 @@ from cdc.storing.feed import Feed
 from cdc.storing.lens import Lens
 from cdc.storing.line import cells_of, line_of
 from cdc.storing.model import Model
+from cdc.storing.polled_rows import PolledRows
 from cdc.storing.telling import Changes, Filled, Handler, differences, left, tell, turned
 from cdc.transaction import Place
 from cdc.tuples import UNCHANGED, Cell
@@ -52,6 +53,7 @@ class Moving:
         asked: those of them that are being read.
         read: rows that were read for this fill.
         note: what else hears of the table's changes, while rows of it are read.
+        is_polled: whether what readers see was found by polling, so that it is as of no place in the stream.
     """
 
     _waits: Callable[[], bool] = staticmethod(lambda: False)
@@ -78,7 +80,7 @@ class Moving:
         self._failure: BaseException | None = None
         self._veiled: Changes = ()
         """What went when rights changed, and was not told yet."""
-        self.is_filled = False
+        self.is_filled = self.is_polled = False
         self.wanted: str | None = None
         self.round = 0
         self.holes: dict[Hashable, Texts] = {}
@@ -220,6 +222,8 @@ class Moving:
             changes = self._truncate(event)
         elif isinstance(event, Filled):
             changes = self._complete(event.changes)
+        elif isinstance(event, PolledRows):
+            changes = self._poll(event)
         elif isinstance(event, Gap):
             changes = self._gap(event)
         else:
@@ -298,9 +302,21 @@ class Moving:
             self.want(gap.reason)
         return ()
 
+    def _poll(self, polled: PolledRows) -> Changes:
+        """What readers see follows the polls until it is read anew beside the stream, whose changes it waits for."""
+        with self._mutex:
+            if self._shown is None or not (polled.is_first or self.is_polled):
+                return ()
+            if polled.is_first:
+                self.want("it was polled while there was no stream")
+            self._shown, changes = polled.taken_by(self._shown, self._columns, self._maker)
+            self.is_polled, self._place = True, None
+        return changes
+
     def _complete(self, changes: Changes) -> Changes:
         """What was gathered is whole, and takes the place of what was shown."""
         with self._mutex:
+            self.is_polled = False
             shown, gathered = self._shown, self._gathered
             if gathered is None:
                 return changes

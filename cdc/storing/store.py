@@ -107,7 +107,7 @@ class Store(Moving, Mapping[Any, Any]):
 
     @property
     def position(self) -> Position | None:
-        """The last change that it is as of; None before there was one."""
+        """The last change that it is as of; None before there was one, and while it is polled."""
         if self._place is None:
             return None
         transaction, ordinal = self._place
@@ -125,6 +125,8 @@ class Store(Moving, Mapping[Any, Any]):
             return "not started"
         if status is Status.STOPPED:
             return "stopped" if self._failure is None else f"stopped: {self._failure}"
+        if self.is_polled and status is Status.CONNECTING:
+            return f"polled, {len(self)} rows"
         if not self.is_filled or self._gathered is not None:
             why = f" ({self.wanted})" if self.wanted else ""
             return f"filled anew, {self.read} rows read{why}" if self.is_filled else f"filled, {self.read} rows read"
