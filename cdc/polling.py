@@ -21,7 +21,7 @@ from cdc.caching.cache import Cache
 from cdc.connection import connect
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConnectionFailed
-from cdc.failures import first_line
+from cdc.failures import first_line, translated
 from cdc.log import log
 from cdc.poll_reader import PollReader, TooManyRows
 from cdc.polled import Finding, Polled, PolledCache, PolledStore
@@ -139,25 +139,40 @@ class Polling:
         That takes an ordinary connection. `check` decides about what was subscribed, where nobody has done that yet;
         what it raises is the user's to mend.
         """
-        target = self._target
-        if not target.fallback.polls:
+        fallback = self._target.fallback
+        if not fallback.polls:
             return False
         try:
-            connection = connect(dsn, Witness(dsn, self._is_stopping).of_ordinary)
+            connection = self._connected(dsn)
         except CdcError as refusal:
             return self.since is not None and isinstance(refusal, ConnectionFailed)
         with closing(connection):
             try:
-                connection.execute("SET lock_timeout = '5s'")
                 row = connection.execute("SELECT pg_catalog.current_setting('wal_level')").fetchone()
-                if row is None or not target.fallback.covers(error, row[0]):
+                if row is None or not fallback.covers(error, row[0]):
                     return False
                 if check is not None:
-                    check(_admission(connection, target))
+                    check(_admission(connection, self._target))
             except (ConnectionFailed, psycopg.Error):
                 return self.since is not None
         self.begin(dsn, str(error))
         return True
+
+    def check(self, dsn: str, check: Callable[[Admission], None]) -> None:
+        """Decide about a subscription that is made while there is no stream.
+
+        Raises what `check` raises, and ConnectionFailed when nobody can be asked.
+        """
+        try:
+            with closing(self._connected(dsn)) as connection:
+                check(_admission(connection, self._target))
+        except psycopg.Error as error:
+            raise translated(error) from None
+
+    def _connected(self, dsn: str) -> psycopg.Connection[Any]:
+        connection = connect(dsn, Witness(dsn, self._is_stopping).of_ordinary)
+        connection.execute("SET lock_timeout = '5s'")
+        return connection
 
     def beside(self, give_up: Callable[[], None], function: Callable[..., None], *arguments: Any) -> Steps:
         """Do what may take its time, and go on polling meanwhile; `give_up` lets it end soon."""

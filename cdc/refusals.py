@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from cdc.caching.cache import Cache
-from cdc.catalog import has_children, partition_root
+from cdc.catalog import partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family
 from cdc.filters import Collations
@@ -34,7 +34,6 @@ __all__ = [
     "deny",
     "no_table",
     "refuse",
-    "refuse_children",
     "unpublished",
 ]
 
@@ -52,15 +51,6 @@ def check_binary(subscription: Subscription, cache: Cache | None) -> None:
         raise SubscriptionError(
             f"{subscription.schema}.{subscription.table}: {wants} compares values in text form, and this consumer "
             "reads binary cells: leave out binary=True, or give this subscription a consumer of its own"
-        )
-
-
-def refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) -> None:
-    """A cache or a store cannot be had on a table with partitions or child tables."""
-    if has_children(connection, oid):
-        raise SubscriptionError(
-            f"{name} has partitions or child tables, and not every change of those is sent as a change of "
-            "it: a cache or a store could be stale"
         )
 
 

@@ -21,11 +21,12 @@ from cdc.errors import CdcError
 from cdc.events import Gap, GapKind, Prepared, RowChange, SchemaChange, Truncate, Update
 from cdc.health import Status
 from cdc.predicate import TRUE
+from cdc.relation import Relation
 from cdc.row import Row
 from cdc.storing.contents import Columns, Contents
 from cdc.storing.feed import Feed
 from cdc.storing.lens import Lens
-from cdc.storing.line import cells_of, line_of
+from cdc.storing.line import cells_of, filled, line_of
 from cdc.storing.model import Model
 from cdc.storing.polled_rows import PolledRows
 from cdc.storing.telling import Changes, Filled, Handler, differences, left, tell, turned
@@ -47,6 +48,7 @@ class Moving:
         table: the table, as `"schema.table"`.
         feed: the subscription that keeps it in step.
         is_filled: whether it was filled once.
+        stale: why it is to be filled anew, as soon as the loop can begin with that; None when it is not.
         wanted: why it is filled, in words; None when it is not.
         round: how often that was begun.
         holes: keys of rows with a value that neither was sent nor is held, so that they have to be read.
@@ -59,6 +61,7 @@ class Moving:
     _waits: Callable[[], bool] = staticmethod(lambda: False)
     """Whether the caller is a handler, which must not wait."""
     _status: Callable[[], Status] = staticmethod(lambda: Status.OFFLINE)
+    _wake: Callable[[], None] = staticmethod(lambda: None)
     _takes: Callable[[Handler], None] = staticmethod(lambda handler: None)
     """Raises ConfigurationError for a handler that the consumer cannot call."""
 
@@ -74,13 +77,13 @@ class Moving:
         self._lens: Lens | None = None
         self._columns: list[Columns] = []
         self._handlers: list[Handler] = []
-        self._place: Place | None = None
         self._live = False
         self._future: Future[None] = Future()
         self._failure: BaseException | None = None
         self._veiled: Changes = ()
         """What went when rights changed, and was not told yet."""
         self.is_filled = self.is_polled = False
+        self.stale: str | None = None
         self.wanted: str | None = None
         self.round = 0
         self.holes: dict[Hashable, Texts] = {}
@@ -91,7 +94,7 @@ class Moving:
     @property
     def is_live(self) -> bool:
         """Whether it holds the table as it is, as far as the server has told."""
-        whole = self.is_filled and self._gathered is None and not self.holes
+        whole = self.is_filled and self._gathered is None and not (self.holes or self.stale)
         return whole and not self.feed.closed and self._status() is Status.LIVE
 
     def _made(self, contents: Contents, line: bytes) -> Any:
@@ -167,18 +170,29 @@ class Moving:
     def deny(self) -> None:
         """It may not show anything, whatever the table has."""
         with self._mutex:
-            self._gathered, self.wanted, self.is_filled = None, None, True
+            self._gathered, self.wanted, self.is_filled, self.is_polled = None, None, True, False
             self.holes.clear()
             if self._shown is not None:
                 before = Contents(self._shown.lens)
                 self._veiled = left(before, self._shown.rows, self._maker(before), None)
                 self._shown.clear()
 
+    def refill(self, reason: str) -> None:
+        """Have the table read again, from any thread; what is shown stays until that is done."""
+        self.stale = reason
+        self._wake()
+
+    def found(self, relation: Relation) -> None:
+        """The catalog describes the table like this."""
+        shown = self._shown
+        if shown is not None and self._gathered is None and shown.lens.relation != relation:
+            self.refill("the table looks different")
+
     def want(self, reason: str) -> None:
         """Have the table read from its beginning; what is shown stays until that is done."""
         assert self._lens is not None
         with self._mutex:
-            self.wanted, self.round = reason, self.round + 1
+            self.wanted, self.stale, self.round = reason, None, self.round + 1
             self._gathered = Contents(self._lens, self._columns)
             self.holes.clear()
             self.asked.clear()
@@ -193,7 +207,7 @@ class Moving:
     def gather(self, lens: Lens) -> None:
         """What is read is seen through this lens: what was gathered through another one goes."""
         with self._mutex:
-            if self._gathered is not None and self._gathered.lens is not lens:
+            if self._gathered is not None and self._gathered.lens.relation != lens.relation:
                 self._gathered = Contents(lens, self._columns)
                 self.holes.clear()
 
@@ -202,14 +216,14 @@ class Moving:
         with self._mutex:
             if self._gathered is not None:
                 self._gathered.fill(rows)
-                self._place = place
+                self._gathered.place = place
                 return ()
             contents, changes = self._shown, []
             assert contents is not None
             for slot, line in rows.items():
                 changes.append((slot, contents.rows.get(slot), line))
                 contents.put(slot, line)
-            self._place = place
+            contents.place = place
         return self._turned(contents, changes, None)
 
     def receive(self, event: Any) -> Any:
@@ -242,7 +256,7 @@ class Moving:
             if event._relation is not contents.lens.relation and event._relation != contents.lens.relation:
                 self.want("the table looks different")
                 return ()
-            self._place = event._place
+            contents.place = event._place
             changes = self._move(contents, event)
         return () if contents is self._gathered or not self._handlers else self._turned(contents, changes, event)
 
@@ -257,7 +271,7 @@ class Moving:
         before = after if old is None else slot_of(old.cells)
         moved: Moved = []
         held = rows.get(before) if isinstance(event, Update) else None
-        cells = _filled(new, held)
+        cells = filled(new.cells, held)
         if before != after and isinstance(event, Update) and not _is_other(contents, old, held):
             moved += self._gone(contents, before)
         outcome = lens.shows(cells, event._place[0].commit_microseconds)
@@ -289,7 +303,7 @@ class Moving:
             rows = contents.rows
             contents.clear()
             self.holes.clear()
-            self._place = event._place
+            contents.place = event._place
         told = self._handlers and contents is self._shown
         return left(contents, rows, self._maker(contents), event.position) if told else ()
 
@@ -310,17 +324,17 @@ class Moving:
             if polled.is_first:
                 self.want("it was polled while there was no stream")
             self._shown, changes = polled.taken_by(self._shown, self._columns, self._maker)
-            self.is_polled, self._place = True, None
+            self.is_polled, self._shown.place = True, None
         return changes
 
     def _complete(self, changes: Changes) -> Changes:
         """What was gathered is whole, and takes the place of what was shown."""
         with self._mutex:
-            self.is_polled = False
             shown, gathered = self._shown, self._gathered
             if gathered is None:
                 return changes
             self._shown, self._gathered, self.wanted, self.is_filled = gathered, None, None, True
+            self.is_polled = False
         if not self._handlers or shown is None:
             return ()
         return differences(shown, gathered, self._maker(shown), self._maker(gathered))
@@ -331,15 +345,6 @@ class Moving:
     def _turned(self, contents: Contents, changes: Any, event: RowChange | None) -> Changes:
         position = None if event is None else event.position
         return turned(contents, changes, self._maker(contents), position)
-
-
-def _filled(new: Row, held: bytes | None) -> list[Cell]:
-    """The cells of a new row, those that were not sent from the line that is held."""
-    cells = list(new.cells)
-    if held is not None and UNCHANGED in cells:
-        known = cells_of(held)
-        return [known[place] if cell is UNCHANGED else cell for place, cell in enumerate(cells)]
-    return cells
 
 
 def _text(cell: Cell) -> str:

@@ -136,10 +136,13 @@ def test_without_the_right_to_stream_a_store_is_polled(kind: str, database: str,
         assert it.polls() and any("no replication right" in reason for reason in health.reasons)
         assert (it.store.is_live, it.store.position, it.store.status) == (False, None, "polled, 2 rows")
         assert it.running.events == []  # Polls make no events for handlers.
-        with pytest.raises(cdc.ConnectionFailed, match="reconnecting"):
-            it.running.subscribe("wells", print)
+        late = it.running.consumer.store("wells")
+        until(lambda: len(late) == 2)
+        with pytest.raises(cdc.SubscriptionError, match="no table public.nosuch"):
+            it.running.subscribe("nosuch", print)
         db.execute("ALTER ROLE poller REPLICATION")
         it.live()
+        it.running.do(late.wait_live, timeout=30)
         db.execute("UPDATE wells SET name = 'un' WHERE id = 1")
         it.running.caught_up(db)
         assert it.names() == it.added_up() == {1: "un", 3: "three"}
@@ -162,6 +165,9 @@ def test_mistakes_end_it_all_the_same(kind: str, database: str, db: psycopg.Conn
             pass
     with pytest.raises(cdc.ConfigurationError, match="publication 'other' does not exist"):
         with Kept(kind, as_poller(database), publication="other"):
+            pass
+    with pytest.raises(cdc.SlotError, match="lower-case letters"):
+        with Kept(kind, database, slot="Ingest"):
             pass
     with pytest.raises(cdc.ConfigurationError, match="password"):
         with Kept(kind, psycopg.conninfo.make_conninfo(database, dbname="nosuch")):
