@@ -21,6 +21,7 @@ from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConnectionFailed
 from cdc.events import Gap, GapKind, RowChange, Truncate
+from cdc.gaps import Gaps
 from cdc.health import Status
 from cdc.holding import Committed, PreparedEnd
 from cdc.housekeeping import Housekeeping
@@ -94,6 +95,7 @@ class Loop:
         self.boundary = Boundary(
             self.link, dispatcher, self._delivery, self._house, self.snapshots, self.caches, self.progress
         )
+        self._gaps = Gaps(self._house, self.boundary, self._delivery, self.progress, self._until)
 
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
@@ -150,12 +152,7 @@ class Loop:
         yield from self.boundary.expire()
         yield from self.snapshots.begin(session)
         yield from self.link.herald.tell()
-        if session.slot.gap is not None:
-            self._house.holds = True
-            yield from self._tell_gap(session, session.slot.gap)
-            session.untold = None
-        if self._house.holds:
-            yield from self._finish_all(session, stream)
+        yield from self._gaps.begin(session, stream)
         while not self.link.is_stopping:
             frames = session.frames(_BATCH)
             if self.boundary.is_over:
@@ -203,6 +200,8 @@ class Loop:
                     progress.reached()
             elif isinstance(item, Transaction):
                 house.unseen.add(item.xid)
+                if self._gaps.is_due(item.commit_lsn):
+                    yield from self._gaps.steps(session, stream)
                 if self.boundary.is_due:
                     yield from self.boundary.steps(session, stream)
             elif item is not None:
@@ -241,6 +240,8 @@ class Loop:
 
     def _deliver(self, session: Session, stream: Stream, committed: Committed) -> Steps:
         """A transaction that was held has committed: its changes take the ordinary way now."""
+        if self._gaps.is_due(committed.commit_lsn):
+            yield from self._gaps.steps(session, stream)
         yield from self.boundary.steps(session, stream)
         if committed.held is None and committed.gid and not stream.is_finished(committed.commit_lsn):
             yield from self._lost_prepared(session, committed.gid)
@@ -275,7 +276,7 @@ class Loop:
         reason = f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again"
         gap = Gap(reason, kind=GapKind.PREPARED_LOST)
         self._delivery.check(gap)
-        yield from self._tell_gap(session, gap)
+        yield from self._gaps.tell(session, gap)
 
     def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
         newcomers = self._dispatcher.newcomers(message.schema, message.table)
@@ -289,22 +290,6 @@ class Loop:
         if newcomers:
             yield Call(session.join, (newcomers, relation))
         yield from self._revision.define(session, stream, relation)
-
-    def _tell_gap(self, session: Session, gap: Gap) -> Steps:
-        log.warning("gap", kind=gap.kind.value, reason=gap.reason, last=str(gap.last))
-        self._house.unseen.clear()
-        self._house.unseen |= yield Call(session.invisible)
-        yield from self.boundary.steps(session, None)
-        yield from self._delivery.gap(gap)
-
-    def _finish_all(self, session: Session, stream: Stream) -> Steps:
-        """Behind a gap: nothing of the new epoch is handed out or saved before the old one is finished."""
-        for lane in self.progress.lanes:
-            lane.hurry()
-        yield from self._until(lambda: self.progress.is_settled, session, stream)
-        if self.progress.oldest is None:
-            self._house.holds = False
-            yield Call(self._house.save, (session, stream))
 
     def _patience(self) -> float:
         """Seconds to wait before something may be due."""
@@ -336,6 +321,8 @@ class Loop:
         if self.boundary.is_over:
             yield from self.boundary.expire()
         if stream.transaction is None:
+            if self._gaps.is_due(stream.standby.finished_lsn):
+                yield from self._gaps.steps(session, stream)
             yield from self.boundary.steps(session, stream)
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()

@@ -121,6 +121,7 @@ LOOPS = {
     "judge",
     "sight",
     "boundary",
+    "gaps",
     "revision",
     "refusals",
     "session",
