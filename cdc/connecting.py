@@ -109,6 +109,7 @@ class Connecting:
         if self.session is not None:
             error.failure = self.session.why_lost(error.failure)
         log.warning("connection.lost", kind=error.failure.value, reason=str(error))
+        self.polling.stream(begins=False)
         self.set_status(Status.CONNECTING, self.history.lost(error, datetime.now(UTC)), error)
 
     def passing(self, error: Exception) -> CdcError:
@@ -228,6 +229,7 @@ class Connecting:
         # A temporary slot cannot be read again.
         whole = self.whole or (messages and session.slot.temporary)
         stream, interval = session.start(handed or session.saved.position, messages, whole)
+        self.polling.stream(begins=True)
         if self.recorder is not None:
             self.recorder.begin(session, stream)
         self._progress.standby = stream.standby

@@ -49,6 +49,11 @@ class Finding:
     rows: int
     polled: PolledRows | None = None
 
+    @property
+    def is_first(self) -> bool:
+        """Whether a store that the stream has kept is to follow polls from here on."""
+        return self.polled is not None and self.polled.is_first
+
 
 class Polled(Protocol):
     """A cache or a store."""
@@ -56,6 +61,10 @@ class Polled(Protocol):
     @property
     def subscription(self) -> Subscription:
         """Its table, and how it is called."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it waits for no poll as soon as there is a stream."""
 
     def look(self, reader: PollReader, admission: Admission, most: int) -> Finding:
         """Look at the table. Raises TooManyRows, SubscriptionError, psycopg.Error."""
@@ -76,6 +85,11 @@ class PolledCache:
     subscription: Subscription
     cache: Cache
     before: Versions | None = field(default=None, init=False)
+
+    @property
+    def is_kept(self) -> bool:
+        """See `Polled.is_kept`."""
+        return False
 
     def look(self, reader: PollReader, admission: Admission, most: int) -> Finding:
         """See `Polled.look`."""
@@ -113,6 +127,11 @@ class PolledStore:
     before: Versions | None = field(default=None, init=False)
     lens: Lens | None = field(default=None, init=False)
 
+    @property
+    def is_kept(self) -> bool:
+        """See `Polled.is_kept`."""
+        return not self.subscription.store.is_polled
+
     def look(self, reader: PollReader, admission: Admission, most: int) -> Finding:
         """See `Polled.look`."""
         feed, began = self.subscription, time.monotonic()
@@ -120,7 +139,7 @@ class PolledStore:
         with reader.look(feed.schema, feed.table) as look:
             relation = admission.relation(look.message, roles)
             lens = self._lens(admission, relation)
-            before = self.before
+            before = None if self.is_kept else self.before
             if before is None or self.lens is None or not lens.is_like(self.lens) or before.shape != look.condition:
                 read = look.every_row(most)
                 versions = Versions(look.condition, {_key(lens, cells): version for version, cells in read})

@@ -102,6 +102,9 @@ class Polling:
         self._too_large: dict[Subscription, float] = {}
         self._last: datetime | None = None
         self._due_at = 0.0
+        self._streams = False
+        self._parted_at = 0.0
+        """When the last stream was lost, by time.monotonic()."""
 
     @property
     def is_active(self) -> bool:
@@ -115,6 +118,12 @@ class Polling:
         self.since, self._dsn, self._due_at = datetime.now(UTC), dsn, 0.0
         if self._wanted():
             log.warning("polling.begun", every=self._target.fallback.interval, reason=reason)
+
+    def stream(self, begins: bool) -> None:
+        """A stream begins, or the stream is lost."""
+        if self._streams and not begins:
+            self._parted_at = time.monotonic()
+        self._streams = begins
 
     def end(self) -> None:
         """The stream is live: what is being read is of no use any more."""
@@ -240,6 +249,8 @@ class Polling:
 
     def _ask(self, wanted: list[Polled], now: float) -> None:
         due = [each for each in wanted if self._too_large.get(each.subscription, 0.0) <= now]
+        if self._streams:
+            due = [each for each in due if not each.is_kept]
         if self._eyes is None:
             self._eyes = _Eyes(self._target, self._is_stopping)
         self._future = self._eyes.thread.submit(_look, self._eyes, self._target, self._dsn, due)
@@ -259,6 +270,8 @@ class Polling:
             if of.closed:
                 continue
             if isinstance(outcome, Finding):
+                if outcome.is_first and (self._streams or outcome.began < self._parted_at):
+                    continue  # The stream has brought something else since.
                 self._rows[of] = outcome.rows
                 self._note(of, None)
                 yield from polled.apply(outcome)

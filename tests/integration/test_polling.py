@@ -212,6 +212,52 @@ def test_walsenders_that_are_all_taken(kind: str, scarce: tuple[str, psycopg.Con
     assert [(event.key, event.new["name"]) for event in it.running.events] == [(1, "uno"), (2, "two"), (1, "eins")]
 
 
+def test_a_beginning_without_a_walsender(kind: str, scarce: tuple[str, psycopg.Connection]) -> None:
+    dsn, db = scarce
+    db.execute("INSERT INTO wells VALUES (1, 'one')")
+    thirst = Thirst(dsn, db)
+    try:
+        with Kept(kind, dsn) as it:
+            until(lambda: it.names() == {1: "one"})
+            assert it.polls() and any("no connection left" in reason for reason in it.health().reasons)
+            thirst.quench()
+            it.live()
+            db.execute("DELETE FROM wells")
+            it.running.caught_up(db)
+            assert it.names() == it.added_up() == {}
+    finally:
+        thirst.quench()
+
+
+def test_a_slot_that_another_consumer_holds(kind: str, database: str, db: psycopg.Connection) -> None:
+    db.execute("INSERT INTO wells (id, name) VALUES (1, 'one')")
+    with Kept(kind, database) as first:
+        first.live()
+        with Kept(kind, database, wait_for_slot=0.05) as it:
+            until(lambda: it.names() == {1: "one"})
+            until(lambda: any("in use by" in reason for reason in it.health().reasons))
+            db.execute("UPDATE wells SET name = 'uno'")
+            until(lambda: it.names() == {1: "uno"})
+            first.running.do(first.running.consumer.stop)
+            it.live()
+            db.execute("UPDATE wells SET name = 'eins'")
+            it.running.caught_up(db)
+            assert it.names() == it.added_up() == {1: "eins"}
+
+
+def test_a_server_that_does_not_stream(kind: str) -> None:
+    with Sandbox(settings={"wal_level": "replica"}) as server, psycopg.connect(server.dsn, autocommit=True) as db:
+        db.execute("CREATE TABLE wells (id int PRIMARY KEY, name text)")
+        db.execute("INSERT INTO wells VALUES (1, 'one'); CREATE PUBLICATION wells FOR TABLE wells")
+        with pytest.raises(cdc.ConfigurationError, match="wal_level"), Kept(kind, server.dsn, fallback=None):
+            pass
+        with Kept(kind, server.dsn) as it:
+            until(lambda: it.names() == {1: "one"})
+            assert it.polls() and any("wal_level is 'replica'" in reason for reason in it.health().reasons)
+            db.execute("TRUNCATE wells")
+            until(lambda: it.names() == it.added_up() == {})
+
+
 def test_a_slot_that_is_lost_and_cannot_be_made_again(kind: str, scarce: tuple[str, psycopg.Connection]) -> None:
     dsn, db = scarce
     db.execute("INSERT INTO wells VALUES (1, 'one')")
