@@ -95,6 +95,7 @@ class Loop:
         self.boundary = Boundary(
             self.link, dispatcher, self._delivery, self._house, self.snapshots, self.caches, self.progress
         )
+        self.link.boundary = self.boundary
         self._gaps = Gaps(self._house, self.boundary, self._delivery, self.progress, self._until)
 
     def steps(self) -> Steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -420,6 +421,18 @@ def test_a_subject_sees_what_it_may_see(kind: str, database: str, db: psycopg.Co
         assert it.added_up() == it.names()
         with pytest.raises(KeyError):
             it.store[11]["notes"]
+
+
+def test_a_subject_expires_without_a_stream(kind: str, scarce: tuple[str, psycopg.Connection]) -> None:
+    dsn, db = scarce
+    db.execute("GRANT SELECT ON wells TO anon; INSERT INTO wells VALUES (1, 'one')")
+    subject = cdc.Subject("anon", {"exp": time.time() + 3})
+    with Kept(kind, dsn, fallback=None, subject=subject, backoff=cdc.Backoff(first=3600, longest=3600)) as it:
+        it.live()
+        thirst = Thirst(dsn, db)
+        until(lambda: it.names() == {} and "expired" in it.store.status)
+        assert it.told[-1].effect is cdc.Effect.LEAVE
+        thirst.quench()
 
 
 @pytest.mark.parametrize(
