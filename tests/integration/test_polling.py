@@ -358,7 +358,7 @@ def test_a_locked_table_is_polled_later(kind: str, database: str, db: psycopg.Co
             )
             assert it.names() == {1: "one"}
         until(lambda: it.names() == {1: "uno"})
-        until(lambda: not any("not at the moment" in reason for reason in it.health().reasons))
+        until(lambda: not any("lock timeout" in reason for reason in it.health().reasons))
 
 
 def test_a_stop_during_a_poll_leaves_nothing_behind(kind: str, database: str, db: psycopg.Connection) -> None:
