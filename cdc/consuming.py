@@ -16,7 +16,7 @@ from types import FunctionType
 import psycopg
 
 from cdc.admission import Admission
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
 from cdc.fallback import Fallback
@@ -40,6 +40,7 @@ from cdc.state import open_state
 from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.vitals import health_of
+from cdc.whereabouts import Whereabouts
 
 __all__ = ["Consuming"]
 
@@ -137,10 +138,10 @@ class Consuming:
         self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside, asked, beneath)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
-        self._loader = Loader(self._load_dsn)
+        self._loader = Loader(Whereabouts(self._loop, self._target, lambda: self._wake()))
         self._require_subject = require_subject
         self._polling_interval = polling_interval
-        self._unchecked: dict[Subscription, Cache | None] = {}
+        self._unchecked: dict[Subscription, Inflow | None] = {}
         self._namesakes = Namesakes()
         self._starting = threading.Lock()
         self._pid = os.getpid()
@@ -206,33 +207,36 @@ class Consuming:
         self._check_process()
         return self._loop.link.record(path)
 
-    def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
+    def _add(self, subscription: Subscription, cache: Inflow | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
         check_parts(subscription, self._namesakes.of(subscription))
-        session = self._loop.link.session
-        if session is None and self._loop.link.refused is None:
+        link = self._loop.link
+        session = link.session
+        if session is None and link.refused is None:
             self._unchecked[subscription] = cache
             self._namesakes.add(subscription)
             return
-        if self._loop.link.status in (Status.CONNECTING, Status.STOPPED):
-            doing = "reconnecting" if self._loop.link.status is Status.CONNECTING else "stopped"
+        if link.status is Status.STOPPED or (session is not None and link.status is Status.CONNECTING):
+            doing = "reconnecting" if link.status is Status.CONNECTING else "stopped"
             raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.label} needs the server")
-        assert session is not None
-        if isinstance(subscription, Listener) and session.messages is False:
+        if session is not None and isinstance(subscription, Listener) and session.messages is False:
             raise SubscriptionError(
                 f"{subscription}: the server was not asked for messages when streaming began: "
                 "call on_message before start() or run(), or have another handler of messages from the start"
             )
         try:
-            session.admission.check(subscription, cache)
+            if session is None:
+                link.polling.check(self._target.dsn, lambda admission: admission.check(subscription, cache))
+            else:
+                session.admission.check(subscription, cache)
         except psycopg.OperationalError as error:
             raise ConnectionFailed(f"the connection was lost while {subscription} was checked: {error}") from None
         self._admit(subscription, cache)
         if cache is not None or subscription._in_parts or type(subscription) is not Subscription:
             self._wake()  # Any other one need not begin before the next transaction does.
 
-    def _admit(self, subscription: Subscription, cache: Cache | None) -> None:
+    def _admit(self, subscription: Subscription, cache: Inflow | None) -> None:
         self._namesakes.add(subscription)
         if cache is not None:
             self._loop.caches[subscription] = cache
@@ -250,7 +254,7 @@ class Consuming:
             subscription.lane.close()
         cache = self._loop.caches.pop(subscription, None)
         if cache is not None:
-            cache.set_live(False)
+            cache.close()
         if self._loop.link.session is not None:
             self._loop.link.session.admission.forget(subscription)
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import psycopg
 
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.dispatcher import Dispatcher
 from cdc.landmarks import Landmarks
 from cdc.loader import snapshot_of
@@ -22,6 +22,7 @@ from cdc.lot import AT_ONCE, Lot
 from cdc.lsn import Lsn, Position
 from cdc.parked import Parked
 from cdc.progress import Progress
+from cdc.refusals import refuse_new_children
 from cdc.session import Session
 from cdc.stream import Stream
 from cdc.subscription import Subscription
@@ -52,12 +53,13 @@ class Housekeeping:
         holds: whether nothing may be saved, since a gap was not told to everybody yet.
         requests: parked events that are to be handed over again.
         wal: what the slot keeps of the server's WAL.
+        looks: called every few seconds, as soon as there is a connection.
     """
 
     def __init__(
         self,
         progress: Progress,
-        caches: dict[Subscription, Cache],
+        caches: dict[Subscription, Inflow],
         dispatcher: Dispatcher,
         rights_interval: float,
         lot: Lot,
@@ -68,6 +70,7 @@ class Housekeeping:
         self.before_save: list[Callable[[Session], None]] = []
         self.holds = False
         self.wal = WalWatch()
+        self.looks: list[Callable[[Session], None]] = []
         self._progress = progress
         self._caches = caches
         self._dispatcher = dispatcher
@@ -78,6 +81,7 @@ class Housekeeping:
         self._told_at = 0.0
         self._saved_at = self._fenced_at = self._pinged_at = self._parked_at = self._wal_at = 0.0
         self._rights_at = time.monotonic()
+        self._looks_at = 0.0
 
     def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
         """The duties that are due at `now`; each may block for a round trip."""
@@ -94,6 +98,9 @@ class Housekeeping:
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
             yield partial(self._refresh_rights, session, stream)
+        if now - self._looks_at >= self._rights_interval:
+            self._looks_at = now
+            yield from (partial(look, session) for look in self.looks)
         if now - self._wal_at >= _WAL_EVERY:
             self._wal_at = now
             yield partial(self._look_at_slot, session)
@@ -162,7 +169,9 @@ class Housekeeping:
     def _look_is_due(self, now: float) -> bool:
         if len(self.unseen) > _MANY_UNSEEN:
             return True
-        return bool(self._caches) and bool(self.unseen) and now - self._fenced_at >= _FENCE_EVERY
+        if not self._caches or now - self._fenced_at < _FENCE_EVERY:
+            return False
+        return bool(self.unseen) or any(cache.is_blind for cache in list(self._caches.values()))
 
     def _look(self, session: Session, stream: Stream) -> None:
         """Look at a snapshot: changes that it shows need no fence any more."""
@@ -189,7 +198,8 @@ class Housekeeping:
         """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""
         with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
             session.check_publications()
-            session.admission.check_published(self._dispatcher.subscriptions)
+            session.admission.check_published(subscriptions := self._dispatcher.subscriptions)
+            refuse_new_children(session.control, subscriptions)
             self.rights_changed = session.admission.judge.refresh(stream.standby.finished_lsn) or self.rights_changed
 
     def _look_at_slot(self, session: Session) -> None:

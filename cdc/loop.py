@@ -15,7 +15,7 @@ import psycopg
 from cdc.attempts import Attempts, Unfinished
 from cdc.beside import Beside
 from cdc.boundary import Boundary
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -73,7 +73,7 @@ class Loop:
         rights_interval: float,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
-        self.caches: dict[Subscription, Cache] = {}
+        self.caches: dict[Subscription, Inflow] = {}
         self.progress = Progress()
         self._target = target
         self._dispatcher = dispatcher
@@ -87,13 +87,16 @@ class Loop:
         self._house = Housekeeping(self.progress, self.caches, dispatcher, rights_interval, self.lot)
         self.wal = self._house.wal
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch, wake)
+        self.link.polling.hand = self._delivery.between
         self.snapshots = Beside(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
         )
-        self._revision = Revision(self.link, dispatcher, self._delivery, self._house, self.progress)
+        self._revision = Revision(self.link, dispatcher, self._delivery, self._house, self.progress, self.caches)
+        self.rewriting = self._revision.rewriting
         self.boundary = Boundary(
             self.link, dispatcher, self._delivery, self._house, self.snapshots, self.caches, self.progress
         )
+        self.link.boundary = self.boundary
         self._gaps = Gaps(self._house, self.boundary, self._delivery, self.progress, self._until)
 
     def steps(self) -> Steps:

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc.caching.cache import Cache
 from cdc.caching.clearing import clearing_of
+from cdc.caching.inflow import Inflow
 from cdc.catalog import partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family
@@ -38,16 +38,17 @@ __all__ = [
     "no_table",
     "refuse",
     "refuse_cached",
+    "refuse_new_children",
     "unpublished",
 ]
 
 _SHOWN = 20
 
 
-def check_binary(subscription: Subscription, cache: Cache | None) -> None:
+def check_binary(subscription: Subscription, cache: Inflow | None) -> None:
     """Filters, policies and the keys of caches compare the server's text."""
     wants = "a subject" if subscription.subject is not None else "a filter" if subscription.filter is not None else None
-    if cache is not None and cache.by is not None:
+    if cache is not None and cache.reads_rows:
         wants = "a cache with by="
     if isinstance(subscription, Feed):
         wants = "a store"
@@ -56,6 +57,13 @@ def check_binary(subscription: Subscription, cache: Cache | None) -> None:
             f"{subscription.schema}.{subscription.table}: {wants} compares values in text form, and this consumer "
             "reads binary cells: leave out binary=True, or give this subscription a consumer of its own"
         )
+
+
+def refuse_new_children(connection: psycopg.Connection[Any], subscriptions: Iterable[Subscription]) -> None:
+    """The same for a table that has got them since, where changes clear a cache that is not ours."""
+    for each in subscriptions:
+        if clearing_of(each.handler) is not None and each._oid is not None:
+            refuse_children(connection, each._oid, f"{each.schema}.{each.table}")
 
 
 def refuse_cached(connection: psycopg.Connection[Any], relation: Relation, subscription: Subscription) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Mapping
 
+from cdc.caching.inflow import Inflow
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -18,6 +19,7 @@ from cdc.housekeeping import Housekeeping
 from cdc.log import log
 from cdc.progress import Progress
 from cdc.relation import Relation
+from cdc.rewriting import Rewriting
 from cdc.session import Session
 from cdc.stream import Stream
 from cdc.subscription import Subscription
@@ -37,11 +39,22 @@ class Revision:
         delivery: hands events to handlers.
         house: is told that the duties are due.
         progress: knows the place of the last change.
+        caches: the caches, by the subscription that clears them.
+
+    Attributes:
+        rewriting: is told of rewrites of tables, which come by the same way.
     """
 
     def __init__(
-        self, link: Connecting, dispatcher: Dispatcher, delivery: Delivery, house: Housekeeping, progress: Progress
+        self,
+        link: Connecting,
+        dispatcher: Dispatcher,
+        delivery: Delivery,
+        house: Housekeeping,
+        progress: Progress,
+        caches: Mapping[Subscription, Inflow],
     ) -> None:
+        self.rewriting = Rewriting(dispatcher, delivery, house, progress, caches)
         self._link = link
         self._dispatcher = dispatcher
         self._delivery = delivery
@@ -53,6 +66,8 @@ class Revision:
         if relation.schema == "cdc":
             if relation.table == "rights":
                 self._dispatcher.attend(relation.oid, self)
+            elif relation.table == "rewrites":
+                self._dispatcher.attend(relation.oid, self.rewriting)
             return
         judge = session.admission.judge
         news = relation.oid in judge.changed
@@ -61,6 +76,7 @@ class Revision:
         self._delivery.fresh.add(relation.oid)
         if news:
             judge.changed.discard(relation.oid)
+            self._link.distrust(session, {relation.oid})
             yield from self._tell(stream, before)
 
     def see(self, event: RowChange | Truncate) -> None:
@@ -78,12 +94,14 @@ class Revision:
     def steps(self, session: Session, stream: Stream) -> Steps:
         """Rights have changed: judge by them from here on."""
         self._house.rights_changed = False
+        yield from self.rewriting.steps(stream)
         admission = session.admission
         with session.busy():
             yield Call(admission.judge.settle)
         changed = admission.judge.take_changed()
         if not changed:
             return
+        self._link.distrust(session, changed)
         relations = [relation for relation in self._dispatcher.relations if relation.oid in changed]
         before = self._sights(session, changed, relations)
         log.info("rights.changed", tables=", ".join(sorted({f"{each.schema}.{each.table}" for each in before})))
