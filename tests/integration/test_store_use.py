@@ -200,7 +200,7 @@ def test_a_handler_that_raises_ends_the_consumer(kind: str, database: str, db: p
         raise ValueError("no")
 
     running = Running(kind, database)
-    with pytest.raises(cdc.HandlerError, match="raised ValueError: no"), running:
+    with pytest.raises(cdc.HandlerError, match="on_change of the store of public.wells raised ValueError: no"), running:
         store = running.consumer.store("wells")
         live(running, store)
         store.on_change(refuse)

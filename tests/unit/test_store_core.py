@@ -267,6 +267,17 @@ def test_fills_beside_any_stream_end_in_the_table(seed: int) -> None:
         kept.want("once more")
 
 
+def test_rows_of_a_subject_whose_time_is_over_cannot_be_read() -> None:
+    """However late the loop comes to close the store."""
+    kept, _ = filled(lens())
+    index = kept.index("name")
+    kept.receive(insert(1, whole(1, b"in", b"n")))
+    kept.feed.subject = cdc.Subject("anon", claims={"exp": 4_000_000_000})
+    assert 1 in kept and len(index["in"]) == 1
+    kept.feed.subject = cdc.Subject("anon", claims={"exp": 1})
+    assert 1 not in kept and len(kept) == 0 and list(kept.items()) == [] and index["in"] == () and list(index) == []
+
+
 def test_contents_note_what_was_touched() -> None:
     contents = Contents(lens(), [("name",)])
     contents.put(b"1", b"1\ta\t")
