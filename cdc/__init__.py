@@ -9,6 +9,7 @@ from __future__ import annotations
 from cdc.async_cache import AsyncCache
 from cdc.async_consumer import AsyncConsumer
 from cdc.caching.cache import Cache
+from cdc.caching.entries import Uncached
 from cdc.committed_transaction import CommittedTransaction
 from cdc.consumer import Consumer
 from cdc.errors import (
@@ -101,6 +102,7 @@ __all__ = [
     "Subscription",
     "SubscriptionError",
     "Truncate",
+    "Uncached",
     "Undecoded",
     "UnsupportedMessage",
     "Update",

@@ -12,7 +12,8 @@ from typing import Any
 
 import psycopg
 
-from cdc.caching.cache import Cache
+from cdc.cached import bind_cache, check_again, check_rights
+from cdc.caching.feed import Feed
 from cdc.catalog import collations, load_types, oid_of, primary_key, relation_message, table_state
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.facts import Facts
@@ -24,7 +25,7 @@ from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
-from cdc.refusals import check_binary, check_collation, no_table, refuse_children, unpublished
+from cdc.refusals import check_binary, no_table, refuse_children, unpublished
 from cdc.relation import Relation
 from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable
@@ -50,7 +51,7 @@ class Admission:
         self,
         connection: psycopg.Connection[Any],
         publications: Sequence[str],
-        caches: Mapping[Subscription, Cache],
+        caches: Mapping[Subscription, Feed],
         types: Types | None = None,
         binary: bool = False,
     ) -> None:
@@ -71,7 +72,7 @@ class Admission:
         self._streams = False
         self._publications()
 
-    def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
+    def check(self, subscription: Subscription, cache: Feed | None = None) -> None:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
         shared = self._facts.shared
         try:
@@ -86,7 +87,7 @@ class Admission:
         self._facts.forget()
         self._check(subscription, cache)
 
-    def _check(self, subscription: Subscription, cache: Cache | None) -> None:
+    def _check(self, subscription: Subscription, cache: Feed | None) -> None:
         if isinstance(subscription, Family):
             self._gather(subscription)
         if subscription.parts != (subscription,):
@@ -98,7 +99,8 @@ class Admission:
             check_readable(self._connection, self._names, subscription, self._binary)
         if cache is not None:
             refuse_children(self._connection, relation.oid, str(relation))
-            self._bind_cache(cache, relation)
+            bind_cache(cache, relation, self._types, self._collations)
+            check_rights(self.judge, subscription, relation, cache)
         decision = self._judged(subscription, relation)
         if decision is not None:
             subscription.denied = decision.denied
@@ -229,7 +231,7 @@ class Admission:
     def _view(self, subscription: Subscription, relation: Relation) -> View:
         cache = self._caches.get(subscription)
         if cache is not None:
-            self._bind_cache(cache, relation)
+            bind_cache(cache, relation, self._types, self._collations)
         replaced = subscription._oid != relation.oid and self._tables.get((relation.schema, relation.table))
         predicate, decision = self.judge.judge(subscription, relation)
         if decision is None:
@@ -285,18 +287,9 @@ class Admission:
         except SubscriptionError as error:
             error.failure = FailureKind.PUBLICATION
             raise
-        for subscription, cache in list(self._caches.items()):
-            self._check_cached(subscription, cache)
+        check_again(self._connection, self._caches, self.judge)
         for each in list(self._silent):
             self.check(each, self._caches.get(each))
-
-    def _check_cached(self, subscription: Subscription, cache: Cache) -> None:
-        oid = oid_of(self._connection, subscription.schema, subscription.table)
-        if oid is not None:
-            refuse_children(self._connection, oid, f"{subscription.schema}.{subscription.table}")
-        if oid != subscription._oid:
-            subscription._oid = oid
-            cache.invalidate()
 
     def _publications(self) -> list[Publication]:
         """What is published. Raises ConfigurationError for a publication that does not exist."""
@@ -333,20 +326,6 @@ class Admission:
         self._collations[message.oid] = collations(self._connection, message.oid)
         keys = primary_key(self._connection, message.oid) if message.replica_identity == "f" else []
         return describe(message, self._types, keys)
-
-    def _bind_cache(self, cache: Cache, relation: Relation) -> None:
-        equalities = []
-        for column in cache.by or ():
-            if column not in relation.whole.columns:
-                listed = ", ".join(relation.whole.columns)
-                raise SubscriptionError(f"{relation} has no published column {column!r}; it has {listed}")
-            oid = relation.columns[relation.whole.columns[column]].type_oid
-            equality = self._types.equality(oid)
-            if equality is None:
-                raise SubscriptionError(f"{relation}: a {self._types.name(oid)} column cannot be a key: {column!r}")
-            equalities.append(equality)
-        check_collation(relation, cache.by or (), self._collations.get(relation.oid, NOTHING_KNOWN))
-        cache.bind(relation, tuple(equalities))
 
 
 def _deny(subscription: Subscription, relation: Relation, reason: str) -> View:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from cdc.caching.cache import Cache
+from cdc.caching.feed import Feed
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -71,7 +71,7 @@ class Boundary:
         delivery: Delivery,
         house: Housekeeping,
         snapshots: Snapshotting,
-        caches: Mapping[Subscription, Cache],
+        caches: Mapping[Subscription, Feed],
         progress: Progress,
     ) -> None:
         self.expiry = Expiry()
@@ -129,6 +129,17 @@ class Boundary:
                 renewals, self._renewals = self._renewals, []
             for renewal in renewals:
                 yield from self._renew(session, renewal)
+
+    def gap(self, session: Session, gap: Gap) -> Steps:
+        """Tell everybody that changes may be missing. Caches begin anew; what they may not see yet is kept in mind."""
+        elsewhere = gap.kind in (GapKind.OTHER_SERVER, GapKind.OTHER_TIMELINE)
+        if elsewhere:
+            self._house.unseen.clear()
+        self._house.unseen |= yield Call(session.invisible)
+        yield from self.steps(session, None)
+        for cache in list(self._caches.values()):
+            cache.begin(self._house.unseen, elsewhere)
+        yield from self._delivery.gap(gap)
 
     def expire(self) -> Steps:
         """Close the subscriptions whose subject has expired, and tell their handlers: nothing follows."""

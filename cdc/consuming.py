@@ -16,10 +16,11 @@ from types import FunctionType
 import psycopg
 
 from cdc.admission import Admission
-from cdc.caching.cache import Cache
+from cdc.caching.feed import Feed
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
 from cdc.health import Health, Status
+from cdc.in_vain import not_complete, not_reached
 from cdc.listener import Listener
 from cdc.loader import Loader
 from cdc.loop import Loop
@@ -31,13 +32,14 @@ from cdc.reconnect import Backoff
 from cdc.recorder import Recorder
 from cdc.refusals import check_parts
 from cdc.session_functions import SessionFunctions
-from cdc.settings import check_failover, check_kinds, check_record, check_settings
+from cdc.settings import check_failover, check_kinds, check_polling, check_record, check_settings
 from cdc.slot import SAVED, SlotWait, own_position
 from cdc.snapshot_progress import SnapshotProgress
 from cdc.state import open_state
 from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.vitals import health_of
+from cdc.whereabouts import Whereabouts
 
 __all__ = ["Consuming"]
 
@@ -77,6 +79,7 @@ class Consuming:
         failover: bool = False,
         session_functions: Sequence[str] = (),
         rights_dsn: str | None = None,
+        polling_interval: float = 5.0,
     ) -> None:
         """Keep the settings; nothing is connected to yet.
 
@@ -106,6 +109,7 @@ class Consuming:
             failover: let standbys keep a copy of the slot (PostgreSQL 17).
             session_functions: functions of policies, such as `"app.tenant()"`, that are run once for each subject.
             rights_dsn: the unprivileged login that runs them: NOINHERIT, and a member of the subjects' roles.
+            polling_interval: seconds for which caches serve what they have read while the stream is not live.
 
         Raises ConfigurationError for a setting that cannot be.
         """
@@ -113,6 +117,7 @@ class Consuming:
         check_settings(names, slot, on_gap, rights_interval)
         check_kinds(require_subject, backoff, spool_folder, park_file)
         check_failover(failover, slot)
+        check_polling(polling_interval)
         gap = on_gap or ("deliver" if slot is None else "stop")
         folder = None if spool_folder is None else Path(spool_folder)
         options = StreamOptions(streaming, two_phase, binary, spool_memory, folder, failover)
@@ -126,9 +131,10 @@ class Consuming:
         self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside, asked)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
-        self._loader = Loader(self._load_dsn)
+        self._loader = Loader(Whereabouts(self._loop, self._target, lambda: self._wake()))
         self._require_subject = require_subject
-        self._unchecked: dict[Subscription, Cache | None] = {}
+        self._polling_interval = polling_interval
+        self._unchecked: dict[Subscription, Feed | None] = {}
         self._namesakes = Namesakes()
         self._starting = threading.Lock()
         self._pid = os.getpid()
@@ -207,7 +213,7 @@ class Consuming:
         if self._loop.link.recorder is recorder:
             self._loop.link.recorder = None
 
-    def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
+    def _add(self, subscription: Subscription, cache: Feed | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
         check_parts(subscription, self._namesakes.of(subscription))
@@ -232,7 +238,7 @@ class Consuming:
         if cache is not None or subscription._in_parts or type(subscription) is not Subscription:
             self._wake()  # Any other one need not begin before the next transaction does.
 
-    def _admit(self, subscription: Subscription, cache: Cache | None) -> None:
+    def _admit(self, subscription: Subscription, cache: Feed | None) -> None:
         self._namesakes.add(subscription)
         if cache is not None:
             self._loop.caches[subscription] = cache
@@ -250,7 +256,7 @@ class Consuming:
             subscription.lane.close()
         cache = self._loop.caches.pop(subscription, None)
         if cache is not None:
-            cache.set_live(False)
+            cache.close()
         if self._loop.link.session is not None:
             self._loop.link.session.admission.forget(subscription)
 
@@ -321,14 +327,7 @@ class Consuming:
         self._loop.lanes.over(failure)
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
-        health = self.health()
-        reasons = "; ".join((*health.reasons, *self._loop.lanes.unfinished)) or "a handler may be slow"
-        if health.status is Status.OFFLINE:
-            reasons = "not started: call start() or run()"
-        return TimeoutError(
-            f"{lsn} was not handled within {timeout} s: handled up to {health.received_lsn}, "
-            f"{health.status} ({reasons})"
-        )
+        return not_reached(lsn, timeout, self.health(), self._loop.lanes)
 
     def _snapshot_of(self, subscription: Subscription) -> SnapshotProgress:
         self._check_process()
@@ -342,9 +341,7 @@ class Consuming:
         return subscription.snapshot
 
     def _not_complete(self, subscription: Subscription, timeout: float) -> TimeoutError:
-        told = f"the snapshot was not complete within {timeout} s: {subscription.snapshot!r}"
-        is_off = self.health().status is Status.OFFLINE
-        return TimeoutError(told + ("; the consumer is not started: call start() or run()" if is_off else ""))
+        return not_complete(subscription, timeout, self.health())
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

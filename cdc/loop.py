@@ -14,7 +14,7 @@ import psycopg
 
 from cdc.attempts import Attempts, Unfinished
 from cdc.boundary import Boundary
-from cdc.caching.cache import Cache
+from cdc.caching.feed import Feed
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -73,7 +73,7 @@ class Loop:
         rights_interval: float,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
-        self.caches: dict[Subscription, Cache] = {}
+        self.caches: dict[Subscription, Feed] = {}
         self.progress = Progress()
         self._target = target
         self._dispatcher = dispatcher
@@ -294,10 +294,7 @@ class Loop:
 
     def _tell_gap(self, session: Session, gap: Gap) -> Steps:
         log.warning("gap", kind=gap.kind.value, reason=gap.reason, last=str(gap.last))
-        self._house.unseen.clear()
-        self._house.unseen |= yield Call(session.invisible)
-        yield from self.boundary.steps(session, None)
-        yield from self._delivery.gap(gap)
+        yield from self.boundary.gap(session, gap)
 
     def _finish_all(self, session: Session, stream: Stream) -> Steps:
         """Behind a gap: nothing of the new epoch is handed out or saved before the old one is finished."""

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc.caching.cache import Cache
+from cdc.caching.feed import Feed
 from cdc.catalog import has_children, partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family
@@ -37,10 +37,10 @@ __all__ = [
 _SHOWN = 20
 
 
-def check_binary(subscription: Subscription, cache: Cache | None) -> None:
+def check_binary(subscription: Subscription, cache: Feed | None) -> None:
     """Filters, policies and the keys of caches compare the server's text."""
     wants = "a subject" if subscription.subject is not None else "a filter" if subscription.filter is not None else None
-    if cache is not None and cache.by is not None:
+    if cache is not None and cache.reads_rows:
         wants = "a cache with by="
     if wants is not None:
         raise SubscriptionError(

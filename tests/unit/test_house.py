@@ -102,6 +102,8 @@ POSTGRES = {
     "rights_book",
     "rights_rows",
     "loader",
+    "loading",
+    "async_loader",
     "failures",
     "recording",
     "reading",
@@ -133,6 +135,9 @@ LOOPS = {
     "loop",
     "connecting",
     "herald",
+    "in_vain",
+    "cached",
+    "whereabouts",
     "ticker",
     "waiting",
     "consuming",
@@ -148,7 +153,18 @@ LOOPS = {
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
 RANGES = {"psycopg.types.range", "psycopg.types.multirange"}
-AWAITING = {"waiting", "async_consumer", "consumer", "iteration", "async_cache", "server", "sinks", "daemon", "demo"}
+AWAITING = {
+    "waiting",
+    "async_consumer",
+    "consumer",
+    "iteration",
+    "async_cache",
+    "async_loader",
+    "server",
+    "sinks",
+    "daemon",
+    "demo",
+}
 
 
 def files() -> list[Path]:
