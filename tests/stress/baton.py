@@ -1,7 +1,7 @@
 """The baton: threads of which one runs at a time, and a test says which. So interleavings can be drawn and repeated.
 
 A thread gives the baton back before each lock that it takes and wherever it waits. While it is installed, the names
-`threading` and `time` in the modules of the cache stand for these ones; their clock is the baton's own.
+`threading`, `time` and `Future` in the modules of the cache stand for these ones; their clock is the baton's own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 __all__ = ["Baton", "Runner"]
@@ -84,6 +85,11 @@ class Baton:
         self._runners: list[Runner] = []
         self._places: list[tuple[Any, str, Any]] = []
 
+    def clock(self) -> float:
+        """The time; no two moments are the same."""
+        self.now += 1e-6
+        return self.now
+
     def start(self, function: Callable[[], Any]) -> Runner:
         """A new thread for the function; it has not run yet."""
         runner = Runner(self, function)
@@ -99,20 +105,20 @@ class Baton:
 
     def install(self) -> None:
         """Let the cache's modules have this clock and these locks; has to come before caches are made."""
-        shims = {"threading": _Threading(self), "time": _Time(self)}
+        shims = {"threading": _Threading(self), "time": _Time(self), "Future": lambda: _Future(self)}
         for name, module in sorted(sys.modules.items()):
             if name.startswith("cdc.caching"):
-                for word, real in (("threading", threading), ("time", time)):
+                for word, real in (("threading", threading), ("time", time), ("Future", Future)):
                     if getattr(module, word, None) is real:
                         self._places.append((module, word, real))
                         setattr(module, word, shims[word])
 
     def close(self) -> None:
         """End every thread, and put the modules back."""
-        for runner in self._runners:
-            runner.end()
         for module, word, real in self._places:
             setattr(module, word, real)
+        for runner in self._runners:
+            runner.end()
 
 
 class _Threading:
@@ -128,9 +134,6 @@ class _Threading:
     def RLock(self) -> Any:
         return _Lock(self._baton, threading.RLock())
 
-    def Event(self) -> Any:
-        return _Event(self._baton)
-
 
 class _Time:
     def __init__(self, baton: Baton) -> None:
@@ -140,7 +143,7 @@ class _Time:
         return getattr(time, name)
 
     def monotonic(self) -> float:
-        return self._baton.now
+        return self._baton.clock()
 
     def sleep(self, seconds: float) -> None:
         until = self._baton.now + seconds
@@ -168,15 +171,12 @@ class _Lock:
         self._lock.release()
 
 
-class _Event(threading.Event):
+class _Future(Future[Any]):
     def __init__(self, baton: Baton) -> None:
         super().__init__()
         self._baton = baton
 
-    def wait(self, timeout: float | None = None) -> bool:
-        deadline = None if timeout is None else self._baton.now + timeout
-        while not self.is_set():
-            if deadline is not None and self._baton.now >= deadline:
-                return False
+    def result(self, timeout: float | None = None) -> Any:
+        while not self.done():
             self._baton.turn()
-        return True
+        return super().result()

@@ -1,7 +1,7 @@
 """Delays: the library's own locks and waits, each of them now and then a little late.
 
-What is wrapped stays what it is: a real lock is acquired, a real event is awaited. In the modules of the cache the
-name `threading` stands for this one while it is installed, and so does `time`; nothing else is changed.
+What is wrapped stays what it is: a real lock is acquired, a real future is awaited. In the modules of the cache the
+names `threading`, `time` and `Future` stand for these ones while they are installed; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["Delays"]
 
 _sleep = time.sleep
-_ELSEWHERE = ("cdc.loader", "cdc.async_cache")
+_ELSEWHERE = ("cdc.loader", "cdc.async_loader", "cdc.async_cache")
 
 
 class Delays:
@@ -58,10 +59,10 @@ class Delays:
         places = [
             (module, name, real)
             for module in modules
-            for name, real in (("threading", threading), ("time", time))
+            for name, real in (("threading", threading), ("time", time), ("Future", Future))
             if getattr(module, name, None) is real
         ]
-        shims = {"threading": _Threading(self), "time": _Time(self)}
+        shims = {"threading": _Threading(self), "time": _Time(self), "Future": lambda: _Future(self)}
         for module, name, _ in places:
             setattr(module, name, shims[name])
         try:
@@ -72,7 +73,7 @@ class Delays:
 
 
 class _Threading:
-    """The module `threading`, with delayed locks and events."""
+    """The module `threading`, with delayed locks."""
 
     def __init__(self, delays: Delays) -> None:
         self._delays = delays
@@ -85,9 +86,6 @@ class _Threading:
 
     def RLock(self) -> Any:
         return _Lock(self._delays, threading.RLock())
-
-    def Event(self) -> Any:
-        return _Event(self._delays)
 
     def Condition(self, lock: Any = None) -> Any:
         return threading.Condition(_Lock(self._delays, threading.Lock()) if lock is None else lock)
@@ -136,15 +134,20 @@ class _Lock:
         self.release()
 
 
-class _Event(threading.Event):
-    """An event; who waits may come late, and go on late."""
+class _Future(Future[Any]):
+    """A future; who waits may come late, and go on late."""
 
     def __init__(self, delays: Delays) -> None:
         super().__init__()
         self._delays = delays
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def result(self, timeout: float | None = None) -> Any:
         self._delays(5)
-        happened = super().wait(timeout)
+        try:
+            return super().result(timeout)
+        finally:
+            self._delays(5)
+
+    def set_result(self, result: Any) -> None:
         self._delays(5)
-        return happened
+        super().set_result(result)

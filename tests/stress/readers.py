@@ -20,6 +20,8 @@ __all__ = ["READERS", "Readers", "Tally"]
 READERS = 8
 _KEPT = 20
 """Stale reads that are kept in words; the others are counted."""
+_ALL = "SELECT id, version FROM books"
+_SHELF = f"{_ALL} WHERE shelf = %s"
 _BOOKS = [books_of(shelf) for shelf in range(SHELVES)]
 
 
@@ -94,7 +96,7 @@ class Readers:
         while not self.is_done:
             fetch, key, load, judge = self._question(drawn)
             try:
-                self._judge(judge, await fetch(key, load))
+                self._judge(judge, await fetch(key, self._awaited(load) if number % 2 else load))
             except Exception as error:
                 self._failed(error)
             await asyncio.sleep(0)
@@ -115,16 +117,29 @@ class Readers:
         return cache.fetch, shelf, self._shelf, lambda answer: truth.stale(books, shelf, floors, answer)
 
     def _shelf(self, connection: psycopg.Connection, shelf: int) -> dict[int, int]:
-        return self._load(connection, "SELECT id, version FROM books WHERE shelf = %s", (shelf,))
+        return self._load(connection, _SHELF, (shelf,))
 
     def _all(self, connection: psycopg.Connection, key: Any) -> dict[int, int]:
-        return self._load(connection, "SELECT id, version FROM books", None)
+        return self._load(connection, _ALL, None)
 
     def _load(self, connection: psycopg.Connection, query: Any, values: Any) -> dict[int, int]:
         self._delays(3)
         answer = dict(connection.execute(query, values).fetchall())
         self._delays(10)
         return answer
+
+    def _awaited(self, load: Any) -> Any:
+        """The same load as a coroutine function."""
+        query, values = (_SHELF, True) if load == self._shelf else (_ALL, False)
+
+        async def awaited(connection: Any, key: Any) -> dict[int, int]:
+            await asyncio.sleep(random.random() * 0.001)
+            cursor = await connection.execute(query, (key,) if values else None)
+            answer = dict(await cursor.fetchall())
+            await asyncio.sleep(random.random() * 0.002)
+            return answer
+
+        return awaited
 
     def _judge(self, judge: Callable[[Any], str | None], answer: Any) -> None:
         said = judge(answer)

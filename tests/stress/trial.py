@@ -122,6 +122,9 @@ class _Trial:
             core = getattr(each, "_cache", each)
             core._source = _Counting(core._source, self._delays)
             self._counting.append(core._source)
+            if each is not core:
+                each._loader = _Counting(each._loader, self._delays)
+                self._counting.append(each._loader)
         running.on("books", self._truth.receive)
 
     def run(self, reads: int, limit: float, first: bool) -> Outcome:
