@@ -25,6 +25,7 @@ import memory
 import policy
 import profile_path
 import snapshot
+import store
 
 SCRIPTS: tuple[ModuleType, ...] = (
     end_to_end,
@@ -36,6 +37,7 @@ SCRIPTS: tuple[ModuleType, ...] = (
     policy,
     profile_path,
     snapshot,
+    store,
     fanout,
     cache,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cdc.async_cache import AsyncCache
 from cdc.async_consumer import AsyncConsumer
+from cdc.async_store import AsyncStore
 from cdc.caching.cache import Cache
 from cdc.caching.entries import Uncached
 from cdc.committed_transaction import CommittedTransaction
@@ -52,6 +53,8 @@ from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
 from cdc.snapshot_progress import SnapshotProgress
+from cdc.storing.store import Store
+from cdc.storing.store_change import StoreChange
 from cdc.subscription import Subscription
 from cdc.tuples import UNCHANGED, Undecoded
 
@@ -59,6 +62,7 @@ __all__ = [
     "UNCHANGED",
     "AsyncCache",
     "AsyncConsumer",
+    "AsyncStore",
     "Backoff",
     "Cache",
     "CdcError",
@@ -98,6 +102,8 @@ __all__ = [
     "SnapshotProgress",
     "Status",
     "StatusChange",
+    "Store",
+    "StoreChange",
     "Subject",
     "Subscription",
     "SubscriptionError",

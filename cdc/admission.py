@@ -13,22 +13,23 @@ from typing import Any
 import psycopg
 
 from cdc.cached import bind_cache, check_again, check_rights
-from cdc.caching.feed import Feed
+from cdc.caching.clearing import clearing_of
+from cdc.caching.inflow import Inflow
 from cdc.catalog import collations, load_types, oid_of, primary_key, relation_message, table_state
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.facts import Facts
 from cdc.family import Family, Member
 from cdc.filters import NOTHING_KNOWN, Collations
 from cdc.judge import Judge
-from cdc.log import log
 from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
-from cdc.refusals import check_binary, no_table, refuse_children, unpublished
+from cdc.refusals import check_binary, deny, no_table, refuse_cached, unpublished
 from cdc.relation import Relation
 from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable
+from cdc.storing.feed import Feed
 from cdc.subscription import Subscription
 from cdc.values import TypeInfo, Types
 from cdc.view import View
@@ -51,7 +52,7 @@ class Admission:
         self,
         connection: psycopg.Connection[Any],
         publications: Sequence[str],
-        caches: Mapping[Subscription, Feed],
+        caches: Mapping[Subscription, Inflow],
         types: Types | None = None,
         binary: bool = False,
     ) -> None:
@@ -72,7 +73,7 @@ class Admission:
         self._streams = False
         self._publications()
 
-    def check(self, subscription: Subscription, cache: Feed | None = None) -> None:
+    def check(self, subscription: Subscription, cache: Inflow | None = None) -> None:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
         shared = self._facts.shared
         try:
@@ -87,21 +88,25 @@ class Admission:
         self._facts.forget()
         self._check(subscription, cache)
 
-    def _check(self, subscription: Subscription, cache: Feed | None) -> None:
+    def _check(self, subscription: Subscription, cache: Inflow | None) -> None:
         if isinstance(subscription, Family):
             self._gather(subscription)
         if subscription.parts != (subscription,):
             return
         if self._binary:
             check_binary(subscription, cache)
-        relation = self._published(subscription, cache is not None)
-        if subscription._in_parts:
-            check_readable(self._connection, self._names, subscription, self._binary)
+        keeps = cache is not None or isinstance(subscription, Feed) or clearing_of(subscription.handler) is not None
+        relation = self._published(subscription, keeps)
+        if keeps:
+            refuse_cached(self._connection, relation, subscription)
         if cache is not None:
-            refuse_children(self._connection, relation.oid, str(relation))
             bind_cache(cache, relation, self._types, self._collations)
             check_rights(self.judge, subscription, relation, cache)
         decision = self._judged(subscription, relation)
+        if isinstance(subscription, Feed):
+            subscription.store.bind(self.judge.lens(subscription, relation))
+        if isinstance(subscription, Feed) or subscription._in_parts:
+            check_readable(self._connection, self._names, subscription, self._binary)
         if decision is not None:
             subscription.denied = decision.denied
             self._checked[subscription] = relation
@@ -204,7 +209,7 @@ class Admission:
         older shapes of the table show nothing: their rows were there before. A cache is cleared by them.
         """
         if subscription.refused is not None:
-            return _deny(subscription, relation, subscription.refused)
+            return deny(subscription, relation, subscription.refused)
         name = (relation.schema, relation.table)
         if subscription in self._late and relation.oid != subscription._oid == self._tables.get(name):
             return View(subscription, relation, past=True)
@@ -215,11 +220,11 @@ class Admission:
                 self._silent.add(subscription)
                 return View(subscription, relation, past=subscription not in self._caches)
             if subscription.subject is not None:
-                return _deny(subscription, relation, str(error))
+                return deny(subscription, relation, str(error))
+            if subscription.filter is None or isinstance(subscription, Feed):
+                raise
             if subscription.accept_undecided:
                 return View(subscription, relation, constant(UNKNOWN))
-            if subscription.filter is None:
-                raise
             raise SubscriptionError(
                 f"changes of {relation} cannot be judged as it is described from here: {error}. Take another filter, "
                 "or pass accept_undecided=True to go without the changes that cannot be judged"
@@ -234,18 +239,22 @@ class Admission:
             bind_cache(cache, relation, self._types, self._collations)
         replaced = subscription._oid != relation.oid and self._tables.get((relation.schema, relation.table))
         predicate, decision = self.judge.judge(subscription, relation)
+        if isinstance(subscription, Feed):
+            subscription.store.bind(self.judge.lens(subscription, relation))
+            predicate = None  # It judges by itself.
         if decision is None:
             is_other = replaced == relation.oid
             return View(subscription, relation, predicate, replaced=is_other, moment=self.judge.moment)
         subscription.denied = decision.denied
         if subscription in self._checked:
             self._checked[subscription] = relation
+        own = isinstance(subscription, Feed)
         return View(
             subscription,
             relation,
             predicate,
-            decision.hidden,
-            denied=not decision.granted,
+            frozenset() if own else decision.hidden,
+            denied=not (own or decision.granted),
             replaced=replaced == relation.oid,
             moment=self.judge.moment,
         )
@@ -326,9 +335,3 @@ class Admission:
         self._collations[message.oid] = collations(self._connection, message.oid)
         keys = primary_key(self._connection, message.oid) if message.replica_identity == "f" else []
         return describe(message, self._types, keys)
-
-
-def _deny(subscription: Subscription, relation: Relation, reason: str) -> View:
-    log.warning("subscription.denied", table=str(relation), reason=reason)
-    subscription.denied = reason
-    return View(subscription, relation, denied=True)

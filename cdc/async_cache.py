@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import Any
 
 from cdc.async_loader import AsyncLoad, AsyncLoader
 from cdc.caching.cache import Cache, Counters, Load
-from cdc.caching.entries import MISSING
+from cdc.caching.entries import MISSING, Fill
 from cdc.caching.fence import Snapshot
 from cdc.caching.filling import Ask, Join, Pause, Read, Step, Steps, filling
 from cdc.caching.wraps import Wrapped, check_load, plain, wrapped
@@ -90,12 +91,24 @@ class AsyncCache:
                 return await self._loader.fenced(load, key, self._cache.subject)
             return await self._loader.bare(load, key, self._cache.subject), None
         if isinstance(step, Join):
-            # Another one's load: whoever is cancelled here does not end it.
-            return await asyncio.shield(asyncio.wrap_future(step.fill.done))
+            return await _over(step.fill)
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
         assert isinstance(step, Ask)
         return await asyncio.to_thread(step.question)
+
+
+async def _over(fill: Fill) -> None:
+    """Wait until another one's load is over, wherever that runs."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # The loop of a task that waited is closed.
+            loop.call_soon_threadsafe(over.set)
+
+    fill.when_done(tell)
+    await over.wait()
 
 
 def _load_of(function: Callable[..., Any], arguments: Callable[[Any], tuple[Any, ...]]) -> Load | AsyncLoad:

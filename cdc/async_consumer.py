@@ -6,11 +6,13 @@ The constructor does no I/O; entering, `run` and `start` connect and check the s
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
 from cdc.async_cache import AsyncCache
 from cdc.async_loader import AsyncLoader
+from cdc.async_store import AsyncStore
 from cdc.caching.depends import Depends
 from cdc.caching.keys import By
 from cdc.errors import ConfigurationError, kind_of
@@ -19,6 +21,7 @@ from cdc.log import log
 from cdc.lsn import Lsn
 from cdc.parked import Parked
 from cdc.rls import Subject
+from cdc.storing.model import Model
 from cdc.subscribing import Subscribing
 from cdc.subscription import Handler, Subscription
 from cdc.terms import Options
@@ -73,6 +76,22 @@ class AsyncConsumer(Subscribing):
             self._async_loader = AsyncLoader(self._loader.place)
             self._loader.others.append(self._async_loader.close)
         return AsyncCache(made, self._async_loader)
+
+    def store(
+        self,
+        table: str,
+        path: str | Path | None = None,
+        *,
+        filter: str | None = None,
+        subject: Subject | None = None,
+        model: type | None = None,
+        name: str | None = None,
+    ) -> AsyncStore:
+        """See `Consumer.store`; `wait_live` is a coroutine, and handlers of changes may be coroutine functions."""
+        store = AsyncStore(table, None if model is None else Model(model))
+        store._waits = lambda: self._is_inside
+        self._stored(store, path, filter, subject, name)
+        return store
 
     async def parked(self) -> list[Parked]:
         """See `Consumer.parked`."""

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from cdc.caching.feed import Feed
+from cdc.caching.clearing import clearing_of
+from cdc.caching.inflow import Inflow
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -37,6 +38,8 @@ from cdc.subscription import Subscription
 from cdc.waiting import Call, Steps
 
 __all__ = ["Boundary"]
+
+_BEGINNING = "changes arrive from here on: what was cached before may be older"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Boundary:
         delivery: Delivery,
         house: Housekeeping,
         snapshots: Snapshotting,
-        caches: Mapping[Subscription, Feed],
+        caches: Mapping[Subscription, Inflow],
         progress: Progress,
     ) -> None:
         self.expiry = Expiry()
@@ -130,16 +133,10 @@ class Boundary:
             for renewal in renewals:
                 yield from self._renew(session, renewal)
 
-    def gap(self, session: Session, gap: Gap) -> Steps:
-        """Tell everybody that changes may be missing. Caches begin anew; what they may not see yet is kept in mind."""
-        elsewhere = gap.kind in (GapKind.OTHER_SERVER, GapKind.OTHER_TIMELINE)
-        if elsewhere:
-            self._house.unseen.clear()
-        self._house.unseen |= yield Call(session.invisible)
-        yield from self.steps(session, None)
+    def begin_caches(self, elsewhere: bool) -> None:
+        """Behind a gap caches begin anew. What they may not see yet is kept in mind, unless it is of another server."""
         for cache in list(self._caches.values()):
             cache.begin(self._house.unseen, elsewhere)
-        yield from self._delivery.gap(gap)
 
     def expire(self) -> Steps:
         """Close the subscriptions whose subject has expired, and tell their handlers: nothing follows."""
@@ -159,6 +156,10 @@ class Boundary:
                 cache.begin(self._house.unseen)
                 cache.set_live(self._link.status is Status.LIVE)
             self._snapshots.add(subscription, session)
+            clearing = clearing_of(subscription.handler)
+            if clearing is not None and clearing.clears_at_start:
+                gap = Gap(_BEGINNING, self._progress.last, subscription.previous, GapKind.BEGINNING)
+                yield from self._delivery.resync(subscription, gap)
         for relation in self._dispatcher.relations:  # Those that joined the publication since a family was checked.
             newcomers = self._dispatcher.newcomers(relation.schema, relation.table)
             if newcomers:

@@ -13,7 +13,7 @@ from functools import partial
 
 import psycopg
 
-from cdc.caching.feed import Feed
+from cdc.caching.inflow import Inflow
 from cdc.dispatcher import Dispatcher
 from cdc.landmarks import Landmarks
 from cdc.loader import snapshot_of
@@ -57,7 +57,7 @@ class Housekeeping:
     def __init__(
         self,
         progress: Progress,
-        caches: dict[Subscription, Feed],
+        caches: dict[Subscription, Inflow],
         dispatcher: Dispatcher,
         rights_interval: float,
         lot: Lot,

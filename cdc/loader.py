@@ -18,14 +18,15 @@ from cdc.caching.source import Load
 from cdc.connection import connect
 from cdc.loading import (
     NOW,
+    NOW_AND_NEXT,
     READ_ONLY,
     check_role,
     check_transaction,
     lsn_written,
+    next_of,
     prologue,
     to_start_with,
     when_refused,
-    without_fence,
 )
 from cdc.lsn import Lsn
 from cdc.rls import Subject
@@ -83,15 +84,17 @@ class Loader:
 
         return self.run(both)
 
-    def written(self, lsn: Lsn) -> Snapshot | None:
+    def written(self, lsn: Lsn) -> tuple[Snapshot, int] | None:
         """See `Source.written`."""
 
-        def ask(connection: psycopg.Connection[Any]) -> Snapshot | None:
+        def ask(connection: psycopg.Connection[Any]) -> tuple[Snapshot, int] | None:
             is_standby, reached = lsn_written(connection.execute(to_start_with(lsn)).fetchone())
             if not reached:
                 return None
-            snapshot = snapshot_of(connection)
-            return without_fence(snapshot) if is_standby else snapshot
+            row = connection.execute(NOW_AND_NEXT).fetchone()
+            assert row is not None
+            snapshot = Snapshot.parse(row[0])
+            return snapshot, 0 if is_standby else next_of(snapshot, row[1])
 
         return self.run(ask)
 

@@ -19,20 +19,22 @@ from cdc.rls.subject import SESSION_USER
 
 __all__ = [
     "NOW",
+    "NOW_AND_NEXT",
     "READ_ONLY",
     "check_role",
     "check_subject",
     "check_transaction",
     "lsn_written",
+    "next_of",
     "prologue",
     "to_start_with",
     "when_refused",
-    "without_fence",
 ]
 
 READ_ONLY = "SET default_transaction_read_only = on"
 """What a connection for loads executes first."""
 NOW = "SELECT pg_catalog.pg_current_snapshot()::text"
+NOW_AND_NEXT = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.age('3'::xid)"
 _ONLY_READS = "a load of a cache only reads: what it wrote would be undone, and its result be cached all the same"
 
 
@@ -49,9 +51,9 @@ def lsn_written(row: Any) -> tuple[bool, bool]:
     return bool(row[0]), bool(row[1])
 
 
-def without_fence(snapshot: Snapshot) -> Snapshot:
-    """On a standby what was replayed is visible: nothing that runs can have been committed before."""
-    return Snapshot(snapshot.xmin, snapshot.xmax, frozenset())
+def next_of(snapshot: Snapshot, age: int) -> int:
+    """The id that the next transaction gets, by the age of the id 3, which has 32 bits only."""
+    return snapshot.xmax + (age + 3 - snapshot.xmax) % (1 << 32)
 
 
 def prologue(subject: Subject) -> sql.Composed:

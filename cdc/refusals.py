@@ -11,25 +11,32 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc.caching.feed import Feed
+from cdc.caching.clearing import clearing_of
+from cdc.caching.inflow import Inflow
 from cdc.catalog import has_children, partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family
 from cdc.filters import Collations
+from cdc.log import log
 from cdc.operators import Collation
 from cdc.pattern import Pattern
 from cdc.predicate import Predicate
 from cdc.relation import Relation
 from cdc.rls import Decision
+from cdc.storing.feed import Feed
 from cdc.subscription import Subscription
+from cdc.view import View
 
 __all__ = [
     "check_binary",
+    "check_clearing",
     "check_collation",
     "check_identity",
     "check_parts",
+    "deny",
     "no_table",
     "refuse",
+    "refuse_cached",
     "refuse_children",
     "unpublished",
 ]
@@ -37,11 +44,13 @@ __all__ = [
 _SHOWN = 20
 
 
-def check_binary(subscription: Subscription, cache: Feed | None) -> None:
+def check_binary(subscription: Subscription, cache: Inflow | None) -> None:
     """Filters, policies and the keys of caches compare the server's text."""
     wants = "a subject" if subscription.subject is not None else "a filter" if subscription.filter is not None else None
     if cache is not None and cache.reads_rows:
         wants = "a cache with by="
+    if isinstance(subscription, Feed):
+        wants = "a store"
     if wants is not None:
         raise SubscriptionError(
             f"{subscription.schema}.{subscription.table}: {wants} compares values in text form, and this consumer "
@@ -50,12 +59,22 @@ def check_binary(subscription: Subscription, cache: Feed | None) -> None:
 
 
 def refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) -> None:
-    """A cache cannot be had on a table with partitions or child tables."""
+    """A cache or a store cannot be had on a table with partitions or child tables."""
     if has_children(connection, oid):
         raise SubscriptionError(
             f"{name} has partitions or child tables, and not every change of those is sent as a change of "
-            "it: a cache could be stale"
+            "it: a cache or a store could be stale"
         )
+
+
+def refuse_cached(connection: psycopg.Connection[Any], relation: Relation, subscription: Subscription) -> None:
+    """What cannot feed a cache, ours or another one."""
+    refuse_children(connection, relation.oid, str(relation))
+    clearing = clearing_of(subscription.handler)
+    if clearing is not None:
+        clearing.check(relation)
+        # So that it is told of a table that looks different when its first change arrives.
+        subscription._seen = (relation, frozenset())
 
 
 def refuse(relation: Relation, decision: Decision) -> None:
@@ -65,6 +84,15 @@ def refuse(relation: Relation, decision: Decision) -> None:
         f"{relation} has policies that cdc cannot decide: {found}. Rewrite them, or subscribe without a subject "
         "in code that may see every row. `cdc policies` lists all of them"
     )
+
+
+def deny(subscription: Subscription, relation: Relation, reason: str) -> View:
+    """The view of a subscription that sees nothing of a relation."""
+    log.warning("subscription.denied", table=str(relation), reason=reason)
+    subscription.denied = reason
+    if isinstance(subscription, Feed):
+        subscription.store.deny()
+    return View(subscription, relation, denied=True)
 
 
 def check_identity(subscription: Subscription, relation: Relation, predicate: Predicate) -> None:
@@ -100,6 +128,7 @@ def no_table(pattern: Pattern, publications: Sequence[str], published: Iterable[
 
 def check_parts(subscription: Subscription, others: Sequence[Subscription]) -> None:
     """Refuse a subscription whose snapshot could not be told from another one's."""
+    check_clearing(subscription)
     if subscription._in_parts and isinstance(subscription, Family):
         raise SubscriptionError(
             f"snapshot=True and on_gap='resync' read one table: subscribe to each of {subscription.label} by its name"
@@ -109,6 +138,23 @@ def check_parts(subscription: Subscription, others: Sequence[Subscription]) -> N
             f"two subscriptions are called {subscription.name!r}, and what was read for each is remembered by its "
             "name: give each a name= of its own"
         )
+
+
+def check_clearing(subscription: Subscription) -> None:
+    """Refuse terms under which a cache that is not ours would miss something."""
+    if clearing_of(subscription.handler) is None:
+        return
+    wrong = {
+        "one table, by its name": isinstance(subscription, Family),
+        "every row: leave out filter": subscription.filter is not None,
+        "every row: leave out subject": subscription.subject is not None,
+        "every operation: leave out operations": subscription.asked,
+        "no change kept aside: leave out on_error='park'": subscription.parks,
+        "no rows to begin with: leave out snapshot": subscription.terms.snapshot,
+    }
+    for needs, is_wrong in wrong.items():
+        if is_wrong:
+            raise SubscriptionError(f"{subscription.label}: a handler that keeps a cache clear needs {needs}")
 
 
 def unpublished(

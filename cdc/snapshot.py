@@ -27,11 +27,11 @@ from cdc.lsn import Lsn
 from cdc.pgoutput import RelationMessage
 from cdc.publication import read_publications, sent_of
 from cdc.sent import EVERY_ROW
-from cdc.server import written_lsn
+from cdc.server import nudge, written_lsn
 from cdc.subscription import Subscription
 from cdc.tuples import Cell
 
-__all__ = ["ChunkReader", "Part", "check_readable"]
+__all__ = ["ChunkReader", "Part", "Query", "Texts", "check_readable"]
 
 Texts = tuple[str, ...]
 """A key as the text of its values."""
@@ -51,13 +51,26 @@ SELECT (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint - 94668480000000
 
 
 _WRITERS = """
+WITH published (age) AS (
+    SELECT min(pg_catalog.age(each.xmin)) FROM (
+        SELECT p.xmin, p.oid FROM pg_catalog.pg_publication p
+        UNION ALL SELECT r.xmin, r.prpubid FROM pg_catalog.pg_publication_rel r
+        {schemas}
+    ) each (xmin, oid) JOIN pg_catalog.pg_publication p ON p.oid = each.oid WHERE p.pubname = ANY (%(publications)s)
+)
 SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks l
+     JOIN pg_catalog.pg_locks own USING (virtualtransaction), published
 WHERE l.locktype = 'relation' AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
-      'AccessExclusiveLock') AND l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+      'AccessExclusiveLock') AND l.granted
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
       AND (l.relation = pg_catalog.to_regclass(%(name)s) OR l.relation IN (
           SELECT t.relid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass(%(name)s)) t))
+      AND own.locktype = 'transactionid' AND own.granted AND own.mode = 'ExclusiveLock'
+      AND pg_catalog.age(own.transactionid) + %(more)s > published.age
 """
+_SCHEMAS = "UNION ALL SELECT n.xmin, n.pnpubid FROM pg_catalog.pg_publication_namespace n"
+_OVERLAP = 1_000
+"""Transactions that may have begun while one published a table: whoever had written by then came before these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +80,20 @@ class Part:
     Attributes:
         snapshot: what it was read under.
         message: the table as it was then.
-        rows: the cells of each row, in the order of the message's columns.
+        rows: the cells of each row, in the order of the message's columns; lines where those were asked for.
         last: the key of the last row, where the next part begins; None when there was no row.
         ends: whether nothing lies behind it.
         lsn: no commit that the snapshot shows lies behind it.
         microseconds: when it was read, since 2000-01-01 UTC.
         is_standby: whether the server is a standby. It replays a commit before it streams it, and its snapshots do not
             list the transactions that run: none of them counts as seen.
-        writers: transactions that were changing the table before the snapshot was taken; looked for on a first read.
+        writers: transactions that were changing the table before the snapshot was taken and may have begun to before it
+            was published; looked for on a first read.
     """
 
     snapshot: Snapshot
     message: RelationMessage
-    rows: list[list[Cell]]
+    rows: list[Any]
     last: Texts | None
     ends: bool
     lsn: Lsn
@@ -105,7 +119,7 @@ def check_readable(
             "`ALTER PUBLICATION … SET (publish = 'insert, update, delete, truncate')`, or name the operations"
         )
     message = relation_message(connection, publications, schema, table)
-    _Query(connection, publications, message)
+    Query(connection, publications, message)
     try:
         connection.execute(sql.SQL("SELECT FROM {} LIMIT 0").format(sql.Identifier(schema, table)))
     except errors.InsufficientPrivilege as error:
@@ -118,6 +132,8 @@ class ChunkReader:
     Args:
         publications: names of the publications that are streamed.
     """
+
+    _query: type[Query]
 
     def __init__(self, publications: Sequence[str]) -> None:
         self._publications = publications
@@ -134,7 +150,8 @@ class ChunkReader:
         connection = self._connected(dsn)
         name = sql.Identifier(schema, table)
         try:
-            writers = _writers(connection, name.as_string(connection)) if after is None else frozenset()
+            first = after is None and limit
+            writers = self._writers(connection, name.as_string(connection)) if first else frozenset()
             with connection.transaction():
                 connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(name))
                 return replace(self._read(connection, schema, table, after, again, limit), writers=writers)
@@ -143,6 +160,16 @@ class ChunkReader:
                 f"table {schema}.{table} is gone, and its snapshot is not complete: make and publish it again, or "
                 "subscribe to its new name"
             ) from None
+
+    def _writers(self, connection: psycopg.Connection[Any], name: str) -> frozenset[str]:
+        """The transactions that are changing a table, and may have written before it was published.
+
+        They give back their locks after new snapshots can see them: whoever is not listed is seen by a snapshot that is
+        taken after this.
+        """
+        query = _WRITERS.format(schemas=_SCHEMAS if connection.info.server_version >= 150000 else "")
+        values = {"name": name, "publications": list(self._publications), "more": _OVERLAP}
+        return frozenset(virtual for (virtual,) in connection.execute(query.encode(), values))
 
     def _read(
         self,
@@ -155,9 +182,9 @@ class ChunkReader:
     ) -> Part:
         snapshot = snapshot_of(connection)
         message = relation_message(connection, self._publications, schema, table)
-        query = _Query(connection, self._publications, message)
+        query = self._query(connection, self._publications, message)
         try:
-            rows = query.rows(after, limit)
+            rows = query.rows(after, limit) if limit else []
             last = query.key(rows[-1]) if rows else None
             more = query.rows_of(again) if again else []
         except errors.InsufficientPrivilege as error:
@@ -171,10 +198,9 @@ class ChunkReader:
         return Part(snapshot, message, rows + more, last, len(rows) < limit, lsn, microseconds, is_standby)
 
     def nudge(self) -> None:
-        """Have what is written go to disk soon, where a commit lies in WAL that nobody flushes. Not on a standby."""
+        """See `server.nudge`."""
         if self._connection is not None:
-            with suppress(errors.ReadOnlySqlTransaction, errors.ObjectNotInPrerequisiteState):
-                self._connection.execute("SELECT pg_catalog.pg_current_xact_id()")
+            nudge(self._connection)
 
     def cancel(self) -> None:
         """End a read that is under way: its connection is shut. May be called from any thread."""
@@ -203,16 +229,7 @@ class ChunkReader:
         return connection
 
 
-def _writers(connection: psycopg.Connection[Any], name: str) -> frozenset[str]:
-    """The transactions that are changing a table.
-
-    They give back their locks after new snapshots can see them: whoever is not listed is seen by a snapshot that is
-    taken after this.
-    """
-    return frozenset(virtual for (virtual,) in connection.execute(_WRITERS, {"name": name}))
-
-
-class _Query:
+class Query:
     """Asks for rows of one table as it is in the connection's snapshot."""
 
     def __init__(
@@ -249,26 +266,32 @@ class _Query:
     def _list(self, names: Iterable[str]) -> str:
         return _literally(sql.SQL(", ").join(map(sql.Identifier, names)).as_string(self._connection))
 
-    def rows(self, after: Texts | None, limit: int) -> list[list[Cell]]:
+    def rows(self, after: Texts | None, limit: int) -> list[Any]:
         """Up to `limit` rows behind the key, in the order of the key."""
         behind = "" if after is None else f" AND ({self._order}) > ({self._holes})"
         return self._execute(f"{behind} ORDER BY {self._order} LIMIT {limit:d}", after or ())
 
-    def rows_of(self, keys: Sequence[Texts]) -> list[list[Cell]]:
+    def rows_of(self, keys: Sequence[Texts]) -> list[Any]:
         """The rows of these keys, given in the table's order of columns, as far as there are any."""
         tail = f" AND ({self._in_table_order}) = ({self._holes})"
         return [row for key in keys for row in self._execute(tail, key)]
 
-    def _execute(self, tail: str, values: Texts) -> list[list[Cell]]:
+    def _execute(self, tail: str, values: Texts) -> list[Any]:
         """The rows of a result as the server wrote them."""
         result = self._connection.execute((self._head + tail).encode(), values).pgresult
         assert result is not None
         value, columns = result.get_value, range(result.nfields)
         return [[value(row, column) for column in columns] for row in range(result.ntuples)]
 
-    def key(self, row: Sequence[Cell]) -> Texts:
+    def key(self, row: Any) -> Texts:
         """The key of a row, in the order of its index."""
+        return self._key(row)
+
+    def _key(self, row: Sequence[Cell]) -> Texts:
         return tuple(cell.decode() for cell in (row[place] for place in self._places) if isinstance(cell, bytes))
+
+
+ChunkReader._query = Query
 
 
 def _condition(

@@ -6,12 +6,16 @@ Does no waiting of its own. Once the consumer is open they ask the server on the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from inspect import iscoroutinefunction
+from os import PathLike
 from typing import Any, TypeVar, Unpack
 
 from cdc.caching.cache import Cache, Source
+from cdc.caching.clearing import clearing_of
 from cdc.caching.depends import Depends, check_sizes, depends_of
+from cdc.caching.invalidation import Invalidation, Key
 from cdc.caching.keys import By
 from cdc.consuming import Consuming
 from cdc.errors import ConfigurationError, SubscriptionError
@@ -24,6 +28,8 @@ from cdc.loader import AsSubject
 from cdc.loading import check_subject
 from cdc.pattern import Pattern, table_name
 from cdc.rls import Subject
+from cdc.storing.feed import Feed
+from cdc.storing.store import Store
 from cdc.subscription import Handler, Subscription, operations_of
 from cdc.terms import Options, Terms
 
@@ -91,6 +97,35 @@ class Subscribing(Consuming):
         self._loop.link.herald.handlers.append(handler)
         return handler
 
+    def invalidate(
+        self,
+        mapping: MutableMapping[Any, Any],
+        table: str,
+        *,
+        key: Key = None,
+        lock: AbstractContextManager[Any] | None = None,
+    ) -> Subscription:
+        """Let changes of a table remove entries from a cache that you have already. It is not fenced; `cache` is.
+
+        A change removes the keys of the row before and after it. What is not known clears everything: an old row that
+        was not sent, TRUNCATE, an altered table, a `Gap`. It happens before handlers are called, also while the stream
+        is behind, and an old value that is put in after its removal stays: give entries a short life of their own.
+
+        Args:
+            mapping: a dict, a cache of cachetools, or whatever else has `pop` and `clear`.
+            table: as in `subscribe`.
+            key: the column whose value is the key, several columns for a tuple of their values, or a function that
+                makes the key of a row; None: every change clears the mapping.
+            lock: held while entries are removed, such as the threading.Lock that your own code takes.
+
+        Raises SubscriptionError for what a cache is refused, too; the result's `close()` ends it.
+        """
+        clearing = Invalidation(mapping, table, key, lock)
+        schema, name = table_name(table)
+        subscription = Subscription(schema, name, clearing, first=True, on_close=self._subscription_closed)
+        self._add(subscription)
+        return subscription
+
     def _decorator(self, tables: Sequence[str], options: Options) -> Callable[[_H], _H]:
         def register(handler: _H) -> _H:
             self._check_coroutine(handler)
@@ -136,6 +171,8 @@ class Subscribing(Consuming):
             subscription = Subscription(*patterns[0].named, handler, **made)
         subscription._on_renew = self._renew
         subscription._in_parts = terms.snapshot or self._target.on_gap == "resync"
+        if clearing_of(handler) is not None:
+            subscription.first, subscription._in_parts = True, False
         self._check_name(subscription)
         return subscription
 
@@ -196,17 +233,38 @@ class Subscribing(Consuming):
         )
         made: list[Subscription] = []
         try:
-            for feed in cache.feeds:
+            for inflow in cache.inflows:
                 subscription = Subscription(
-                    *table_name(feed.table), feed.receive, first=True, on_close=self._subscription_closed
+                    *table_name(inflow.table), inflow.receive, first=True, on_close=self._subscription_closed
                 )
-                self._add(subscription, feed)
+                self._add(subscription, inflow)
                 made.append(subscription)
         except BaseException:
             for each in made:
                 each.close()
             raise
         return cache
+
+    def _stored(self, store: Store, path: object, filter: Any, subject: Any, name: Any) -> None:
+        """Check what was asked for, and let the store hear of its table."""
+        if not isinstance(path, str | PathLike | None):
+            raise ConfigurationError(f"the path of the store of {store.table} is text or a Path, not {path!r}")
+        if path is not None:
+            raise ConfigurationError(f"the store of {store.table} cannot be kept in a file yet: leave out path")
+        # Raises what cannot be, with the words of a subscription.
+        asked: Options = {"filter": filter, "subject": subject, "name": name}
+        self._subscription(store.table, store.receive, asked)
+        schema, table = table_name(store.table)
+        store.table = f"{schema}.{table}"
+        store.feed = Feed(store, schema, table, filter, subject, name, self._store_closed)
+        store.feed._on_renew = self._renew
+        store._status = lambda: self._loop.link.status
+        store._takes = self._check_coroutine
+        self._add(store.feed)
+
+    def _store_closed(self, subscription: Subscription) -> None:
+        self._subscription_closed(subscription)
+        self._wake()
 
     def _listener(self, prefixes: Sequence[str], handler: Handler, options: Options) -> Listener:
         """A subscription to messages as the user asks for it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cdc.bookmark import Bookmark
-from cdc.chunk import Key, Window, moved_unsent
+from cdc.chunk import Chunk, Key, Window, moved_unsent
 from cdc.events import RowChange, Truncate
 from cdc.log import log
 from cdc.snapshot import Part, Texts
@@ -35,9 +35,9 @@ class Reading:
     progress: SnapshotProgress
     again: dict[Key, None] = field(default_factory=dict)
     """Keys to read once more."""
-    window: Window | None = None
+    window: Window[Chunk] | None = None
     writers: frozenset[str] | None = None
-    """Transactions that were changing the table when it was first read; what they did may never be streamed."""
+    """Transactions that were changing the table when it was first read, before it was published: see `awaits`."""
     asked: list[Key] = field(default_factory=list)
     """Those of them that this chunk reads."""
     future: Future[Part] | None = None
@@ -79,9 +79,9 @@ class Reading:
                 self.window.note(event)
 
     def awaits(self, part: Part) -> frozenset[str]:
-        """The transactions that were changing the table when it was first read, and had not ended before this part.
+        """Those who may have changed the table before it was published, and had not ended before this part was read.
 
-        A change from before the table was published is not streamed, though its transaction commits later.
+        Such a change is not streamed, though its transaction commits later.
         """
         self.writers = part.writers if self.writers is None else self.writers & part.writers
         return self.writers

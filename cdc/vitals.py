@@ -55,6 +55,7 @@ def _problems(loop: Loop, target: Target) -> tuple[str, ...]:
     failure = link.history.last
     problems = [each for each in (None if failure is None else failure.reason, target.wait.problem) if each is not None]
     if link.status is not Status.STOPPED:
+        problems += loop.link.polling.reasons()
         loop.watch.look(now)
         problems += loop.watch.reasons(now)
     if lot.count:
@@ -83,7 +84,7 @@ def _notes(loop: Loop, target: Target, subscriptions: Sequence[Subscription]) ->
 
 
 def _notes_of_caches(loop: Loop) -> list[str]:
-    caches = list(dict.fromkeys(feed.cache for feed in list(loop.caches.values())))
+    caches = list(dict.fromkeys(inflow.cache for inflow in list(loop.caches.values())))
     waiting = [since for cache in caches if (since := cache.not_live_for) is not None]
     notes = [
         f"cache of {each.table}: by= failed, so everything was dropped: {each.problem}"

@@ -35,7 +35,9 @@ class Whereabouts:
         """
         link = self._loop.link
         session, status = link.session, link.status
-        if session is None or session.stream is None or (session.slot.gap is not None and status is not Status.LIVE):
+        if session is None or session.stream is None or session.untold is not None:
+            return Lsn(0)
+        if session.slot.gap is not None and status is not Status.LIVE:
             return Lsn(0)
         return session.stream.standby.finished_lsn
 

@@ -17,9 +17,9 @@ from cachetools import TTLCache
 from cdc.caching.counters import Counters
 from cdc.caching.driving import drive
 from cdc.caching.entries import MISSING, NEVER, Entry, Fills
-from cdc.caching.feed import Feed
 from cdc.caching.fence import Fence, Snapshot
 from cdc.caching.filling import filling
+from cdc.caching.inflow import Inflow
 from cdc.caching.keys import By, keys_of
 from cdc.caching.source import Load, Source
 from cdc.caching.wraps import Wrapped, check_load, wrapped
@@ -54,7 +54,7 @@ class Cache:
         subject: as whom loads run, or None.
 
     Attributes:
-        feeds: what clears it, by table: the first one is the table's own.
+        inflows: what clears it, by table: the first one is the table's own.
         polling_interval: seconds that an entry is served while the stream is not live.
         is_whole: whether every change concerns every entry, so that keys may be anything.
         wrapping: the function that it wraps, if its keys are those of rows.
@@ -92,7 +92,7 @@ class Cache:
         self.wrapping: str | None = None
         self._keys = keys_of(table, by)
         others = {name: keys_of(name, each, self._keys.slot) for name, each in (depends or {}).items()}
-        self.feeds = (Feed(self, table, self._keys), *(Feed(self, name, keys) for name, keys in others.items()))
+        self.inflows = (Inflow(self, table, self._keys), *(Inflow(self, name, keys) for name, keys in others.items()))
         self._slot = self._keys.slot
         self.is_whole = by is None
         self._expires = None if subject is None else subject.expires
@@ -120,7 +120,7 @@ class Cache:
     @property
     def problem(self) -> str | None:
         """What a function `by` has raised last; None when none has."""
-        return next((feed.problem for feed in self.feeds if feed.problem is not None), None)
+        return next((inflow.problem for inflow in self.inflows if inflow.problem is not None), None)
 
     def fetch(self, key: Any, load: Load, after: Lsn | str | None = None) -> Any:
         """The value of `key`, from memory or by `load(connection, key)`.
@@ -203,28 +203,28 @@ class Cache:
         """
         return wrapped(self, self, function, self.fetch)
 
-    # What the loop calls, for the table itself; `feeds` has the same for every table.
+    # What the loop calls, for the table itself; `inflows` has the same for every table.
 
     def bind(self, relation: Relation, equalities: tuple[Equality, ...]) -> None:
-        """See `Feed.bind`."""
-        self.feeds[0].bind(relation, equalities)
+        """See `Inflow.bind`."""
+        self.inflows[0].bind(relation, equalities)
 
     def receive(self, event: Event) -> None:
-        """See `Feed.receive`."""
-        self.feeds[0].receive(event)
+        """See `Inflow.receive`."""
+        self.inflows[0].receive(event)
 
     def begin(self, unseen: Iterable[int], elsewhere: bool = False) -> None:
-        """See `Feed.begin`."""
-        self.feeds[0].begin(unseen, elsewhere)
+        """See `Inflow.begin`."""
+        self.inflows[0].begin(unseen, elsewhere)
 
     def clear(self, xid: int) -> None:
-        """See `Feed.clear`."""
-        self.feeds[0].clear(xid)
+        """See `Inflow.clear`."""
+        self.inflows[0].clear(xid)
 
     def set_live(self, live: bool) -> None:
         """Whether the stream is caught up, so that entries of every age may be served."""
-        for feed in self.feeds:
-            feed.set_live(live)
+        for inflow in self.inflows:
+            inflow.set_live(live)
 
     @property
     def has_tombstones(self) -> bool:
@@ -242,10 +242,10 @@ class Cache:
             self._fence.seen(snapshot)
 
     def polled(self, differing: Iterable[Any] | None, began: float) -> None:
-        """See `Feed.polled`."""
-        self.feeds[0].polled(differing, began)
+        """See `Inflow.polled`."""
+        self.inflows[0].polled(differing, began)
 
-    # What fillings and feeds call; those marked so under the mutex.
+    # What fillings and inflows call; those marked so under the mutex.
 
     def _hit(self, key: Any, after: Lsn | str | None) -> Any:
         """The value that `fetch` gives at once, or MISSING."""
@@ -280,7 +280,7 @@ class Cache:
             return None
         if not self._live:
             oldest = self._clock() - self.polling_interval
-            if min(feed.confirmed for feed in self.feeds) < oldest:
+            if min(inflow.confirmed for inflow in self.inflows) < oldest:
                 floor = max(floor, oldest)
         if entry.value is None and self._negative_ttl is not None:
             floor = max(floor, self._clock() - self._negative_ttl)
@@ -301,15 +301,15 @@ class Cache:
     @property
     def keeps(self) -> bool:
         """Whether what is loaded may be kept at all."""
-        return all(feed.is_decided for feed in self.feeds)
+        return all(inflow.is_decided for inflow in self.inflows)
 
     @property
     def _begun(self) -> bool:
-        return all(feed.has_begun for feed in self.feeds)
+        return all(inflow.has_begun for inflow in self.inflows)
 
     def _set_live(self) -> None:
         """Whether all its tables' changes arrive; with the mutex."""
-        live = all(feed.is_live for feed in self.feeds)
+        live = all(inflow.is_live for inflow in self.inflows)
         if live != self._live:
             self._since = None if live else self._clock()
         self._live = live

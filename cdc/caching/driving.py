@@ -20,7 +20,7 @@ def drive(steps: Steps, source: Source, load: Load, key: Any) -> Any:
                 if isinstance(step, Read):
                     answer: Any = source.fenced(load, key) if step.fenced else (source.bare(load, key), None)
                 elif isinstance(step, Join):
-                    answer = step.fill.done.result()
+                    answer = step.fill.done.wait()
                 elif isinstance(step, Pause):
                     answer = None
                     time.sleep(step.seconds)

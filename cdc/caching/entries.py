@@ -6,8 +6,8 @@ Pure: no I/O; the cache that owns them holds a lock.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
-from concurrent.futures import Future
+import threading
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 __all__ = ["MISSING", "NEVER", "Entry", "Fill", "Fills", "Uncached"]
@@ -53,19 +53,32 @@ class Fill:
     Attributes:
         owner: the thread or task that loads.
         began: when the last attempt began, by the cache's clock.
-        done: is done when the load is over.
+        done: is set when the load is over.
         stale: whether a change has overtaken it.
         value: what was loaded and may be given to those who waited.
     """
 
-    __slots__ = ("began", "done", "owner", "stale", "value")
+    __slots__ = ("_callbacks", "began", "done", "owner", "stale", "value")
 
     def __init__(self, owner: object, began: float) -> None:
         self.owner = owner
         self.began = began
-        self.done: Future[None] = Future()
+        self.done = threading.Event()
         self.stale = False
         self.value: Any = MISSING
+        self._callbacks: list[Callable[[], None]] = []
+
+    def finish(self) -> None:
+        """The load is over."""
+        self.done.set()
+        for callback in self._callbacks:
+            callback()
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when it is over, on the thread that loads, or at once; maybe twice."""
+        self._callbacks.append(callback)
+        if self.done.is_set():
+            callback()
 
 
 class Fills:

@@ -62,6 +62,10 @@ class Snapshot:
             full += _EPOCH
         return full < self.xmin or (full < self.xmax and full not in self.running)
 
+    def shows_all(self, end: int) -> bool:
+        """Whether every transaction with a 64-bit id below `end` is over."""
+        return self.xmax >= end and all(xid >= end for xid in self.running)
+
     def covers(self, older: Snapshot) -> bool:
         """Whether it sees everything that the other one sees."""
         return self.xmax >= older.xmax and all(xid >= older.xmax or xid in older.running for xid in self.running)

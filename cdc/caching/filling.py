@@ -87,7 +87,7 @@ def _own(cache: Cache, fill: Fill, slot: Hashable, key: Any, deadline: float) ->
     finally:
         with cache._mutex:
             cache._fills.end(slot, fill)
-        fill.done.set_result(None)
+        fill.finish()
 
 
 def _load(cache: Cache, fill: Fill, slot: Hashable, key: Any, deadline: float) -> Steps:
@@ -142,38 +142,37 @@ def arriving(cache: Cache, after: Lsn, deadline: float) -> Steps:
     """Wait until every commit up to `after` was received, or is visible to all loads that begin from some moment on.
 
     Gives that moment, NEVER in the first case. A commit that was written and is not received may be on its way to being
-    visible; its transaction then counts as running. So what was running when the WAL had been written that far is
-    waited for. As a rule nothing was, or the stream is there sooner.
+    visible; its transaction then counts as running. So all that were running when the WAL had been written that far
+    are waited for. As a rule none was, or the stream is there sooner.
     """
     floor = cache._floor(after)
     if floor is not None:
         return floor
-    running: frozenset[int] | None = None
+    end: int | None = None
     pause, stop = 0.001, cache._source.hurry(after)
     try:
         while True:
             began = cache._clock()
-            snapshot = yield Ask(lambda: cache._source.written(after))
-            if snapshot is not None:
-                running = snapshot.running if running is None else running & snapshot.running
-                if not running:
+            written = yield Ask(lambda: cache._source.written(after))
+            if written is not None:
+                snapshot, end = written[0], written[1] if end is None else end
+                if snapshot.shows_all(end):
                     cache._proved(after, began)
             floor = cache._floor(after)
             if floor is not None:
                 return floor
             if cache._clock() >= deadline:
-                raise NotYetVisible(_not_arrived(cache, after, running))
+                raise NotYetVisible(_not_arrived(cache, after, end is not None))
             yield Pause(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
     finally:
         stop()
 
 
-def _not_arrived(cache: Cache, after: Lsn, running: frozenset[int] | None) -> str:
-    if running is None:
+def _not_arrived(cache: Cache, after: Lsn, is_written: bool) -> str:
+    if not is_written:
         return f"{cache.table}: the server's WAL has not come to {after} yet. Is it the LSN of another server?"
-    listed = ", ".join(str(xid) for xid in sorted(running)[:3])
     return (
-        f"{cache.table}: the stream has not come to {after} yet, and transactions that ran when that was written "
-        f"({listed}) may belong before it. Try again later"
+        f"{cache.table}: the stream has not come to {after} yet, and a transaction that ran when that was written "
+        "still runs, and may belong before it. Try again later"
     )

@@ -23,10 +23,11 @@ class Source(Protocol):
     def fenced(self, load: Load, key: Any) -> tuple[Any, Snapshot]:
         """The same, together with a snapshot that is not newer than the value."""
 
-    def written(self, lsn: Lsn) -> Snapshot | None:
+    def written(self, lsn: Lsn) -> tuple[Snapshot, int] | None:
         """A snapshot that was taken when WAL up to `lsn` had been written; None when it has not been yet.
 
-        On a standby, when it had been replayed: then nothing counts as running.
+        With it the 64-bit id that the next transaction will get; all that may have been written then have smaller ones.
+        On a standby what was replayed is visible: there it is 0.
         """
 
     def received(self) -> Lsn:

@@ -14,8 +14,8 @@ import pytest
 from cdc.async_loader import AsyncLoader
 from cdc.caching.cache import Cache
 from cdc.caching.entries import Fills
-from cdc.caching.feed import Feed
 from cdc.caching.fence import Fence, Snapshot
+from cdc.caching.inflow import Inflow
 from cdc.events import RowChange
 from cdc.loader import Loader, snapshot_of
 from cdc.loading import NOW
@@ -88,13 +88,13 @@ class _FlushedUpTo:
 def _lsn(patch: pytest.MonkeyPatch) -> None:
     """WAL positions are compared, not transactions."""
     commits: dict[int, Lsn] = {}
-    receive, seen = Feed.receive, Fence.seen
+    receive, seen = Inflow.receive, Fence.seen
     flushed = "SELECT pg_current_wal_flush_lsn()::text"
 
-    def recorded(feed: Feed, event: Any) -> None:
+    def recorded(inflow: Inflow, event: Any) -> None:
         if isinstance(event, RowChange):
             commits[event.xid] = event.position.commit_lsn
-        receive(feed, event)
+        receive(inflow, event)
 
     def fenced(loader: Loader, load: Any, key: Any) -> Any:
         def both(connection: Any, key: Any) -> Any:
@@ -110,7 +110,7 @@ def _lsn(patch: pytest.MonkeyPatch) -> None:
 
         return await loader.bare(both, key)
 
-    patch.setattr(Feed, "receive", recorded)
+    patch.setattr(Inflow, "receive", recorded)
     patch.setattr(Loader, "fenced", fenced)
     patch.setattr(AsyncLoader, "fenced", awaited)
     patch.setattr(Fence, "seen", lambda fence, snapshot: isinstance(snapshot, Snapshot) and seen(fence, snapshot))

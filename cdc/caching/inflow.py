@@ -1,6 +1,6 @@
-"""A feed: what the changes of one table mean to a cache. The loop knows caches by their feeds.
+"""An inflow: what the changes of one table mean to a cache. The loop knows caches by their inflows.
 
-Pure but for the cache's mutex. A cache has a feed for its own table, and one for each other table that it depends on.
+Pure but for the cache's mutex. A cache has one for its own table, and one for each other table that it depends on.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cdc.values.equality import Equality
 if TYPE_CHECKING:
     from cdc.caching.cache import Cache
 
-__all__ = ["Feed"]
+__all__ = ["Inflow"]
 
 
-class Feed:
+class Inflow:
     """The changes of one table, for one cache.
 
     Attributes:
@@ -69,7 +69,7 @@ class Feed:
         of whatever table, make the same keys of equal values. Raises SubscriptionError when its keys are of another
         kind than those of the cache's own table.
         """
-        cache, first = self.cache, self.cache.feeds[0]
+        cache, first = self.cache, self.cache.inflows[0]
         if self is not first and self.by is not None and kinds != first.kinds:
             raise SubscriptionError(
                 f"{relation}: ({', '.join(self.by)}) is no key of the cache of {cache.table}. Let depends give a "
