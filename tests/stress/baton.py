@@ -1,7 +1,7 @@
 """The baton: threads of which one runs at a time, and a test says which. So interleavings can be drawn and repeated.
 
 A thread gives the baton back before each lock that it takes and wherever it waits. While it is installed, the names
-`threading`, `time` and `Future` in the modules of the cache stand for these ones; their clock is the baton's own.
+`threading` and `time` in the modules of the cache stand for these ones; their clock is the baton's own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 __all__ = ["Baton", "Runner"]
@@ -105,10 +104,10 @@ class Baton:
 
     def install(self) -> None:
         """Let the cache's modules have this clock and these locks; has to come before caches are made."""
-        shims = {"threading": _Threading(self), "time": _Time(self), "Future": lambda: _Future(self)}
+        shims = {"threading": _Threading(self), "time": _Time(self)}
         for name, module in sorted(sys.modules.items()):
             if name.startswith("cdc.caching"):
-                for word, real in (("threading", threading), ("time", time), ("Future", Future)):
+                for word, real in (("threading", threading), ("time", time)):
                     if getattr(module, word, None) is real:
                         self._places.append((module, word, real))
                         setattr(module, word, shims[word])
@@ -133,6 +132,9 @@ class _Threading:
 
     def RLock(self) -> Any:
         return _Lock(self._baton, threading.RLock())
+
+    def Event(self) -> Any:
+        return _Event(self._baton)
 
 
 class _Time:
@@ -171,12 +173,12 @@ class _Lock:
         self._lock.release()
 
 
-class _Future(Future[Any]):
+class _Event(threading.Event):
     def __init__(self, baton: Baton) -> None:
         super().__init__()
         self._baton = baton
 
-    def result(self, timeout: float | None = None) -> Any:
-        while not self.done():
+    def wait(self, timeout: float | None = None) -> bool:
+        while not self.is_set():
             self._baton.turn()
-        return super().result()
+        return True

@@ -1,7 +1,7 @@
 """Delays: the library's own locks and waits, each of them now and then a little late.
 
-What is wrapped stays what it is: a real lock is acquired, a real future is awaited. In the modules of the cache the
-names `threading`, `time` and `Future` stand for these ones while they are installed; nothing else is changed.
+What is wrapped stays what it is: a real lock is acquired, a real event is awaited. In the modules of the cache the
+names `threading` and `time` stand for these ones while they are installed; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,10 +58,10 @@ class Delays:
         places = [
             (module, name, real)
             for module in modules
-            for name, real in (("threading", threading), ("time", time), ("Future", Future))
+            for name, real in (("threading", threading), ("time", time))
             if getattr(module, name, None) is real
         ]
-        shims = {"threading": _Threading(self), "time": _Time(self), "Future": lambda: _Future(self)}
+        shims = {"threading": _Threading(self), "time": _Time(self)}
         for module, name, _ in places:
             setattr(module, name, shims[name])
         try:
@@ -89,6 +88,9 @@ class _Threading:
 
     def Condition(self, lock: Any = None) -> Any:
         return threading.Condition(_Lock(self._delays, threading.Lock()) if lock is None else lock)
+
+    def Event(self) -> Any:
+        return _Event(self._delays)
 
 
 class _Time:
@@ -134,20 +136,19 @@ class _Lock:
         self.release()
 
 
-class _Future(Future[Any]):
-    """A future; who waits may come late, and go on late."""
+class _Event(threading.Event):
+    """An event; who waits may come late, and go on late."""
 
     def __init__(self, delays: Delays) -> None:
         super().__init__()
         self._delays = delays
 
-    def result(self, timeout: float | None = None) -> Any:
+    def wait(self, timeout: float | None = None) -> bool:
         self._delays(5)
-        try:
-            return super().result(timeout)
-        finally:
-            self._delays(5)
+        happened = super().wait(timeout)
+        self._delays(5)
+        return happened
 
-    def set_result(self, result: Any) -> None:
+    def set(self) -> None:
         self._delays(5)
-        super().set_result(result)
+        super().set()

@@ -84,6 +84,7 @@ class Model:
         running: transactions that have not committed.
         committed: the others, in the order of their commits.
         sent: how many of these were received.
+        next: the id that the next transaction gets.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -91,12 +92,12 @@ class Model:
         self.running: list[Written] = []
         self.committed: list[Written] = []
         self.sent = 0
-        self._next = 100
+        self.next = 100
 
     def begin(self, keys: tuple[int, ...]) -> None:
         """A transaction that has an id and has not committed."""
-        self.running.append(Written(self._next, keys))
-        self._next += 1
+        self.running.append(Written(self.next, keys))
+        self.next += 1
 
     def commit(self, which: int) -> Written:
         """Its commit is in the WAL; it is not visible yet."""
@@ -136,7 +137,7 @@ class Model:
     def snapshot(self) -> Snapshot:
         """What a new snapshot shows."""
         unfinished = frozenset(each.xid for each in [*self.running, *self.hidden])
-        return Snapshot(min(unfinished, default=self._next), self._next, unfinished)
+        return Snapshot(min(unfinished, default=self.next), self.next, unfinished)
 
 
 class _Flushed:
@@ -182,12 +183,13 @@ class Source:
         self._turn()
         return value, snapshot
 
-    def written(self, lsn: Lsn) -> Snapshot | None:
+    def written(self, lsn: Lsn) -> tuple[Snapshot, int] | None:
         """See `cdc.caching.source.Source`."""
         self._turn()
-        snapshot = self._model.snapshot() if self._model.written >= lsn else None
+        model = self._model
+        written = (model.snapshot(), model.next) if model.written >= lsn else None
         self._turn()
-        return snapshot
+        return written
 
     def received(self) -> Lsn:
         """See `cdc.caching.source.Source`."""
