@@ -24,7 +24,7 @@ from cdc.judge import Judge
 from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
-from cdc.published import attached_since, check_all, check_operations
+from cdc.published import attached_since, check_all, check_kept, check_operations
 from cdc.refusals import check_binary, deny, no_table, refuse_cached, unpublished
 from cdc.relation import Relation
 from cdc.rls import Decision, Subject
@@ -296,6 +296,8 @@ class Admission:
         except SubscriptionError as error:
             error.failure = FailureKind.PUBLICATION
             raise
+        for feed in (each for each in subscriptions if isinstance(each, Feed)):
+            check_kept(self._connection, self._names, feed, self._describe)
         check_again(self._connection, self._caches, self.judge)
         for each in list(self._silent):
             self.check(each, self._caches.get(each))

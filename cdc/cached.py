@@ -16,7 +16,8 @@ from cdc.errors import SubscriptionError
 from cdc.filters import NOTHING_KNOWN, Collations
 from cdc.judge import Judge
 from cdc.log import log
-from cdc.refusals import check_collation, refuse_children
+from cdc.published import refuse_children
+from cdc.refusals import check_collation
 from cdc.relation import Relation
 from cdc.subscription import Subscription
 from cdc.values import Types

@@ -17,7 +17,7 @@ import psycopg
 from cdc.chunk import Window
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
-from cdc.errors import ConnectionFailed
+from cdc.errors import ConnectionFailed, SubscriptionError
 from cdc.fill import Fill
 from cdc.housekeeping import Housekeeping
 from cdc.line_reader import LineReader
@@ -29,6 +29,7 @@ from cdc.snapshot import Part
 from cdc.storing.feed import Feed
 from cdc.storing.line import cells_of
 from cdc.storing.line_chunk import LineChunk
+from cdc.storing.moving import Moving
 from cdc.storing.telling import Filled
 from cdc.stream import Stream
 from cdc.target import Target
@@ -86,7 +87,7 @@ class Filling:
         """Whether there is something to do between two batches."""
         if self._fills:
             return True
-        return any(feed.closed or feed.store.wanted or feed.store.holes for feed in self._feeds)
+        return any(each.closed or _is_due(each.store) for each in list(self._feeds))
 
     def is_ready(self, stream: Stream) -> bool:
         """Whether the next turn will do something, so that nothing need be waited for."""
@@ -160,7 +161,10 @@ class Filling:
             if feed.closed:
                 self._drop(feed)
                 del self._feeds[feed]
-            elif fill is None:
+                continue
+            if store.stale:
+                store.want(store.stale)
+            if fill is None:
                 if store.wanted or store.holes:
                     self._start(feed)
             elif fill.round != store.round:
@@ -172,7 +176,7 @@ class Filling:
         fill = self._fills[feed] = Fill(feed, store.round, ends=not store.wanted)
         store.note = fill.note
         if store.wanted:
-            log.info("store.filled_anew" if store.is_filled else "store.begun", store=feed.name, reason=store.wanted)
+            log.info("store.begun", store=feed.name, reason=store.wanted)
 
     def _drop(self, feed: Feed) -> None:
         fill = self._fills.pop(feed, None)
@@ -232,8 +236,12 @@ class Filling:
             if fill.after is not None or fill.ends:
                 store.want("the table looks different")
                 return
-            lens = session.admission.judge.lens(fill.feed, relation)
-            store.gather(lens)
+            try:
+                lens = session.admission.judge.lens(fill.feed, relation)
+            except SubscriptionError:
+                if fill.feed.subject is None:
+                    raise
+                lens = lens.blind(relation)
         window.take(LineChunk(part.snapshot, lens, part.rows))
         store.read += len(part.rows)
         fill.part = part
@@ -254,6 +262,7 @@ class Filling:
         if chunk.reshaped:
             fill.drop_chunk()
             return
+        store.gather(chunk.lens)
         transaction = Transaction(stream.epoch, 0, Lsn(stream.standby.finished_lsn - 1), part.microseconds)
         changes = store.merge(_slice(chunk, part.microseconds), (transaction, 1))
         yield from self._tell(fill.feed, Filled(store.table, changes), bool(changes))
@@ -294,6 +303,10 @@ class Filling:
         elif now - fill.nudged_at >= _NUDGE_AFTER and self._thread is not None:
             fill.nudged_at = now
             self._thread.submit(self._reader.nudge)
+
+
+def _is_due(store: Moving) -> bool:
+    return bool(store.stale or store.wanted or store.holes)
 
 
 def _slice(chunk: LineChunk, microseconds: int) -> dict[Hashable, bytes]:

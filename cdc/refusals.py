@@ -13,7 +13,7 @@ from psycopg import sql
 
 from cdc.caching.clearing import clearing_of
 from cdc.caching.inflow import Inflow
-from cdc.catalog import has_children, partition_root
+from cdc.catalog import partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family
 from cdc.filters import Collations
@@ -21,6 +21,7 @@ from cdc.log import log
 from cdc.operators import Collation
 from cdc.pattern import Pattern
 from cdc.predicate import Predicate
+from cdc.published import refuse_children
 from cdc.relation import Relation
 from cdc.rls import Decision
 from cdc.storing.feed import Feed
@@ -37,7 +38,7 @@ __all__ = [
     "no_table",
     "refuse",
     "refuse_cached",
-    "refuse_children",
+    "refuse_new_children",
     "unpublished",
 ]
 
@@ -58,13 +59,11 @@ def check_binary(subscription: Subscription, cache: Inflow | None) -> None:
         )
 
 
-def refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) -> None:
-    """A cache or a store cannot be had on a table with partitions or child tables."""
-    if has_children(connection, oid):
-        raise SubscriptionError(
-            f"{name} has partitions or child tables, and not every change of those is sent as a change of "
-            "it: a cache or a store could be stale"
-        )
+def refuse_new_children(connection: psycopg.Connection[Any], subscriptions: Iterable[Subscription]) -> None:
+    """The same for a table that has got them since, where changes clear a cache that is not ours."""
+    for each in subscriptions:
+        if clearing_of(each.handler) is not None and each._oid is not None:
+            refuse_children(connection, each._oid, f"{each.schema}.{each.table}")
 
 
 def refuse_cached(connection: psycopg.Connection[Any], relation: Relation, subscription: Subscription) -> None:

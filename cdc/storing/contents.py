@@ -12,6 +12,7 @@ from cdc.row import Row
 from cdc.storing.keys import Keys
 from cdc.storing.lens import Lens
 from cdc.storing.line import cells_of
+from cdc.transaction import Place
 
 __all__ = ["Columns", "Contents", "Postings"]
 
@@ -53,15 +54,17 @@ class Contents:
         lens: how they are looked at.
         rows: the line of each row, by the slot of its key.
         indexes: the indexes, by their columns.
+        place: the last change, or part of a fill, that they are as of; None before there was one.
         touched: the slots of rows that have come, changed or gone since somebody looked; None when nobody does.
     """
 
-    __slots__ = ("indexes", "lens", "rows", "touched")
+    __slots__ = ("indexes", "lens", "place", "rows", "touched")
 
     def __init__(self, lens: Lens, indexes: Iterable[Columns] = ()) -> None:
         self.lens = lens
         self.rows: dict[Any, bytes] = {}
         self.indexes: dict[Columns, Postings] = {}
+        self.place: Place | None = None
         self.touched: set[Hashable] | None = None
         for columns in indexes:
             self.index(columns)

@@ -1,8 +1,8 @@
 """Moving: the part of a store that the loop moves.
 
-Pure but for a mutex and a future. What readers see are always the contents of one place in the stream and of what came
-since: the first fill and every further one gather new contents beside them, which take their place when they are whole.
-Changes of the stream go to the contents that are gathered while there are any.
+Pure but for a mutex, a future and the clock. What readers see are always the contents of one place in the stream and of
+what came since: the first fill and every further one gather new contents beside them, which take their place when they
+are whole. Changes of the stream go to the contents that are gathered while there are any.
 
 A change is judged here and not by a view, since the store knows more: the row that it holds is the old row of an
 update that comes without one, and has the values that the server did not send.
@@ -11,6 +11,7 @@ update that comes without one, and has the values that the server did not send.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -21,18 +22,21 @@ from cdc.errors import CdcError
 from cdc.events import Gap, GapKind, Prepared, RowChange, SchemaChange, Truncate, Update
 from cdc.health import Status
 from cdc.predicate import TRUE
+from cdc.relation import Relation
 from cdc.row import Row
 from cdc.storing.contents import Columns, Contents
 from cdc.storing.feed import Feed
 from cdc.storing.lens import Lens
-from cdc.storing.line import cells_of, line_of
+from cdc.storing.line import cells_of, filled, line_of
 from cdc.storing.model import Model
+from cdc.storing.polled_rows import PolledRows
 from cdc.storing.telling import Changes, Filled, Handler, differences, left, tell, turned
 from cdc.transaction import Place
 from cdc.tuples import UNCHANGED, Cell
 
 __all__ = ["Moving"]
 
+_POSTGRES_EPOCH = 946_684_800
 Texts = tuple[str, ...]
 """A key as the text of its values."""
 Moved = list[tuple[Hashable, bytes | None, bytes | None]]
@@ -46,17 +50,20 @@ class Moving:
         table: the table, as `"schema.table"`.
         feed: the subscription that keeps it in step.
         is_filled: whether it was filled once.
+        stale: why it is to be filled anew, as soon as the loop can begin with that; None when it is not.
         wanted: why it is filled, in words; None when it is not.
         round: how often that was begun.
         holes: keys of rows with a value that neither was sent nor is held, so that they have to be read.
         asked: those of them that are being read.
         read: rows that were read for this fill.
         note: what else hears of the table's changes, while rows of it are read.
+        is_polled: whether what readers see was found by polling, so that it is as of no place in the stream.
     """
 
     _waits: Callable[[], bool] = staticmethod(lambda: False)
     """Whether the caller is a handler, which must not wait."""
     _status: Callable[[], Status] = staticmethod(lambda: Status.OFFLINE)
+    _wake: Callable[[], None] = staticmethod(lambda: None)
     _takes: Callable[[Handler], None] = staticmethod(lambda handler: None)
     """Raises ConfigurationError for a handler that the consumer cannot call."""
 
@@ -72,13 +79,13 @@ class Moving:
         self._lens: Lens | None = None
         self._columns: list[Columns] = []
         self._handlers: list[Handler] = []
-        self._place: Place | None = None
         self._live = False
         self._future: Future[None] = Future()
         self._failure: BaseException | None = None
         self._veiled: Changes = ()
         """What went when rights changed, and was not told yet."""
-        self.is_filled = False
+        self.is_filled = self.is_polled = False
+        self.stale: str | None = None
         self.wanted: str | None = None
         self.round = 0
         self.holes: dict[Hashable, Texts] = {}
@@ -89,7 +96,7 @@ class Moving:
     @property
     def is_live(self) -> bool:
         """Whether it holds the table as it is, as far as the server has told."""
-        whole = self.is_filled and self._gathered is None and not self.holes
+        whole = self.is_filled and self._gathered is None and not (self.holes or self.stale)
         return whole and not self.feed.closed and self._status() is Status.LIVE
 
     def _made(self, contents: Contents, line: bytes) -> Any:
@@ -133,7 +140,8 @@ class Moving:
                 self._shown = empty
                 self.want("it begins")
             elif self._gathered is not None:
-                if self._gathered.lens.relation != lens.relation or not self._gathered.lens.is_like(lens):
+                gathered, trusted = self._gathered.lens, self.feed.subject is None
+                if gathered.relation != lens.relation or not (trusted or gathered.is_like(lens)):
                     self.want(self.wanted or "the table looks different")
                 else:
                     self._gathered.lens = lens
@@ -145,38 +153,52 @@ class Moving:
     def _look_through(self, known: Contents, lens: Lens) -> None:
         """Let what is shown be shown by this lens, if it is of the same shape; else as far as it is allowed."""
         same = known.lens.relation == lens.relation
-        if lens.is_like(known.lens) or (same and lens.sees_all):
-            known.lens = lens
+        if self.feed.subject is None or (same and lens.is_like(known.lens)):
+            known.lens = lens if same else known.lens
             return
-        if lens.sees_all and not known.lens.hidden:
-            return
-        before, gone = Contents(known.lens), {}
+        before, now = Contents(known.lens), int((time.time() - _POSTGRES_EPOCH) * 1_000_000)
+        # Nobody reads what he may not while it is gone through.
+        self._shown = Contents(lens, self._columns)
         if same:
-            known.lens = lens
-            gone = {slot: line for slot, line in known.rows.items() if lens.shows(cells_of(line), 0) != TRUE}
+            gone = {slot: line for slot, line in known.rows.items() if lens.shows(cells_of(line), now) != TRUE}
             for slot in gone:
                 known.drop(slot)
+            known.lens = lens
         else:
             # Its rights say nothing of the rows as they were.
             gone = known.rows
             known.clear()
-        self._veiled = left(before, gone, self._maker(before), None)
+        self._shown, self._veiled = known, left(before, gone, self._maker(before), None)
+        self.round += 1  # What is being read was asked for by other rights.
 
     def deny(self) -> None:
         """It may not show anything, whatever the table has."""
         with self._mutex:
-            self._gathered, self.wanted, self.is_filled = None, None, True
+            self._gathered, self.wanted, self.is_filled, self.is_polled = None, None, True, False
             self.holes.clear()
-            if self._shown is not None:
-                before = Contents(self._shown.lens)
-                self._veiled = left(before, self._shown.rows, self._maker(before), None)
-                self._shown.clear()
+            self.round += 1
+            if self._shown is not None and self._lens is not None:
+                before, gone = Contents(self._shown.lens), self._shown.rows
+                self._veiled = left(before, gone, self._maker(before), None)
+                self._lens = self._lens.blind(self._lens.relation)
+                self._shown = Contents(self._lens, self._columns)
+
+    def refill(self, reason: str) -> None:
+        """Have the table read again, from any thread; what is shown stays until that is done."""
+        self.stale = reason
+        self._wake()
+
+    def found(self, relation: Relation) -> None:
+        """The catalog describes the table like this."""
+        shown = self._shown
+        if shown is not None and self._gathered is None and shown.lens.relation != relation:
+            self.refill("the table looks different")
 
     def want(self, reason: str) -> None:
         """Have the table read from its beginning; what is shown stays until that is done."""
         assert self._lens is not None
         with self._mutex:
-            self.wanted, self.round = reason, self.round + 1
+            self.wanted, self.stale, self.round = reason, None, self.round + 1
             self._gathered = Contents(self._lens, self._columns)
             self.holes.clear()
             self.asked.clear()
@@ -191,7 +213,7 @@ class Moving:
     def gather(self, lens: Lens) -> None:
         """What is read is seen through this lens: what was gathered through another one goes."""
         with self._mutex:
-            if self._gathered is not None and self._gathered.lens is not lens:
+            if self._gathered is not None and self._gathered.lens.relation != lens.relation:
                 self._gathered = Contents(lens, self._columns)
                 self.holes.clear()
 
@@ -200,14 +222,15 @@ class Moving:
         with self._mutex:
             if self._gathered is not None:
                 self._gathered.fill(rows)
-                self._place = place
+                self._gathered.place = place
                 return ()
             contents, changes = self._shown, []
-            assert contents is not None
+            if contents is None or self.feed.closed:
+                return ()
             for slot, line in rows.items():
                 changes.append((slot, contents.rows.get(slot), line))
                 contents.put(slot, line)
-            self._place = place
+            contents.place = place
         return self._turned(contents, changes, None)
 
     def receive(self, event: Any) -> Any:
@@ -220,6 +243,8 @@ class Moving:
             changes = self._truncate(event)
         elif isinstance(event, Filled):
             changes = self._complete(event.changes)
+        elif isinstance(event, PolledRows):
+            changes = self._poll(event)
         elif isinstance(event, Gap):
             changes = self._gap(event)
         else:
@@ -233,12 +258,12 @@ class Moving:
     def _receive_row(self, event: RowChange) -> Changes:
         with self._mutex:
             contents, lens = self._gathered or self._shown, self._lens
-            if contents is None or lens is None:
+            if contents is None or lens is None or self.feed.closed:
                 return ()
             if event._relation is not contents.lens.relation and event._relation != contents.lens.relation:
                 self.want("the table looks different")
                 return ()
-            self._place = event._place
+            contents.place = event._place
             changes = self._move(contents, event)
         return () if contents is self._gathered or not self._handlers else self._turned(contents, changes, event)
 
@@ -253,7 +278,7 @@ class Moving:
         before = after if old is None else slot_of(old.cells)
         moved: Moved = []
         held = rows.get(before) if isinstance(event, Update) else None
-        cells = _filled(new, held)
+        cells = filled(new.cells, held)
         if before != after and isinstance(event, Update) and not _is_other(contents, old, held):
             moved += self._gone(contents, before)
         outcome = lens.shows(cells, event._place[0].commit_microseconds)
@@ -285,7 +310,7 @@ class Moving:
             rows = contents.rows
             contents.clear()
             self.holes.clear()
-            self._place = event._place
+            contents.place = event._place
         told = self._handlers and contents is self._shown
         return left(contents, rows, self._maker(contents), event.position) if told else ()
 
@@ -298,6 +323,17 @@ class Moving:
             self.want(gap.reason)
         return ()
 
+    def _poll(self, polled: PolledRows) -> Changes:
+        """What readers see follows the polls until it is read anew beside the stream, whose changes it waits for."""
+        with self._mutex:
+            if self._shown is None or not (polled.is_first or self.is_polled):
+                return ()
+            if polled.is_first:
+                self.want("it was polled while there was no stream")
+            self._shown, changes = polled.taken_by(self._shown, self._columns, self._maker)
+            self.is_polled, self._shown.place = True, None
+        return changes
+
     def _complete(self, changes: Changes) -> Changes:
         """What was gathered is whole, and takes the place of what was shown."""
         with self._mutex:
@@ -305,6 +341,7 @@ class Moving:
             if gathered is None:
                 return changes
             self._shown, self._gathered, self.wanted, self.is_filled = gathered, None, None, True
+            self.is_polled = False
         if not self._handlers or shown is None:
             return ()
         return differences(shown, gathered, self._maker(shown), self._maker(gathered))
@@ -315,15 +352,6 @@ class Moving:
     def _turned(self, contents: Contents, changes: Any, event: RowChange | None) -> Changes:
         position = None if event is None else event.position
         return turned(contents, changes, self._maker(contents), position)
-
-
-def _filled(new: Row, held: bytes | None) -> list[Cell]:
-    """The cells of a new row, those that were not sent from the line that is held."""
-    cells = list(new.cells)
-    if held is not None and UNCHANGED in cells:
-        known = cells_of(held)
-        return [known[place] if cell is UNCHANGED else cell for place, cell in enumerate(cells)]
-    return cells
 
 
 def _text(cell: Cell) -> str:
