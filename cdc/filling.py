@@ -39,7 +39,7 @@ from cdc.waiting import Call, Steps
 
 __all__ = ["Filling"]
 
-CHUNK_ROWS = 100_000
+CHUNK_ROWS = 200_000
 """Rows that are read at once. They stay in memory anyway."""
 _SLICE = 2_000
 """Rows that are judged before the stream has its turn."""
@@ -198,6 +198,7 @@ class Filling:
         store.asked = set(asked)
         limit = 0 if fill.ends else CHUNK_ROWS
         self._thread = self._thread or ThreadPoolExecutor(1, "cdc-store")
+        fill.keys = self._reader.keys = None if store.lens is None else store.lens.keys
         fill.future = self._thread.submit(
             self._reader.read, session.dsn, feed.schema, feed.table, fill.after, list(asked.values()), limit
         )
@@ -242,7 +243,9 @@ class Filling:
                 if fill.feed.subject is None:
                     raise
                 lens = lens.blind(relation)
-        window.take(LineChunk(part.snapshot, lens, part.rows))
+        # Slots were found by the keys of then, which may have been of other types.
+        is_other = lens.keys is not fill.keys and isinstance(part.rows, dict)
+        window.take(LineChunk(part.snapshot, lens, list(part.rows.values()) if is_other else part.rows))
         store.read += len(part.rows)
         fill.part = part
         self._reached = False

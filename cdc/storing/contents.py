@@ -11,7 +11,7 @@ from typing import Any
 from cdc.row import Row
 from cdc.storing.keys import Keys
 from cdc.storing.lens import Lens
-from cdc.storing.line import cells_of
+from cdc.storing.line import cells_of, line_of
 from cdc.transaction import Place
 
 __all__ = ["Columns", "Contents", "Postings"]
@@ -116,6 +116,12 @@ class Contents:
         self.rows = {}
         for postings in self.indexes.values():
             postings.slots = {}
+
+    def is_other(self, old: Row | None, held: bytes | None) -> bool:
+        """Whether what is held under an old key is another row by now, as when two rows change their keys at once."""
+        if old is None or held is None or old.shape is not self.lens.relation.whole:
+            return False
+        return line_of(old.cells) != held
 
     def row(self, line: bytes) -> Row:
         """The row of a line."""

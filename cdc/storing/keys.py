@@ -37,6 +37,7 @@ class Keys:
     """
 
     def __init__(self, relation: Relation, places: Sequence[int], equality: EqualityOf) -> None:
+        self.columns = tuple(column.name for column in relation.columns)
         self.places = tuple(places)
         self.names = tuple(relation.columns[place].name for place in places)
         self._decoders: tuple[Decode, ...] = tuple(relation.columns[place].decode for place in places)
@@ -75,6 +76,10 @@ class Keys:
         if b"\\" in b"".join(made):
             return {self.of_cells(cells_of(line)): line for line in lines}
         return made
+
+    def texts(self, cells: Sequence[Cell]) -> tuple[str, ...]:
+        """The key of a row as the text of its values."""
+        return tuple(cell.decode() if isinstance(cell, bytes) else "" for cell in (cells[each] for each in self.places))
 
     def of_python(self, value: Any) -> Hashable:
         """The slot of what a user gives; `NOWHERE` for what no row can have. Raises TypeError for another type."""

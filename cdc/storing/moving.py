@@ -23,7 +23,6 @@ from cdc.events import Gap, GapKind, Prepared, RowChange, SchemaChange, Truncate
 from cdc.health import Status
 from cdc.predicate import TRUE
 from cdc.relation import Relation
-from cdc.row import Row
 from cdc.storing.contents import Columns, Contents
 from cdc.storing.feed import Feed
 from cdc.storing.lens import Lens
@@ -32,7 +31,7 @@ from cdc.storing.model import Model
 from cdc.storing.polled_rows import PolledRows
 from cdc.storing.telling import Changes, Filled, Handler, differences, left, tell, turned
 from cdc.transaction import Place
-from cdc.tuples import UNCHANGED, Cell
+from cdc.tuples import UNCHANGED
 
 __all__ = ["Moving"]
 
@@ -279,13 +278,13 @@ class Moving:
         moved: Moved = []
         held = rows.get(before) if isinstance(event, Update) else None
         cells = filled(new.cells, held)
-        if before != after and isinstance(event, Update) and not _is_other(contents, old, held):
+        if before != after and isinstance(event, Update) and not contents.is_other(old, held):
             moved += self._gone(contents, before)
         outcome = lens.shows(cells, event._place[0].commit_microseconds)
         if outcome & TRUE and UNCHANGED in cells:
             # Whether it is to be seen, or what of it, lies in a value that was not sent and is not held.
             self.asked.discard(after)
-            self.holes[after] = tuple(_text(cells[place]) for place in lens.keys.places)
+            self.holes[after] = lens.keys.texts(cells)
             outcome = 0
             moved += [] if (line := contents.drop(after)) is None else [(after, line, None)]
         elif outcome != TRUE:
@@ -352,14 +351,3 @@ class Moving:
     def _turned(self, contents: Contents, changes: Any, event: RowChange | None) -> Changes:
         position = None if event is None else event.position
         return turned(contents, changes, self._maker(contents), position)
-
-
-def _text(cell: Cell) -> str:
-    return cell.decode() if isinstance(cell, bytes) else ""
-
-
-def _is_other(contents: Contents, old: Row | None, held: bytes | None) -> bool:
-    """Whether what is held under the old key is another row by now, as when two rows change their keys at once."""
-    if old is None or held is None or old.shape is not contents.lens.relation.whole:
-        return False
-    return line_of(old.cells) != held
