@@ -61,6 +61,7 @@ class Revision:
         self._delivery.fresh.add(relation.oid)
         if news:
             judge.changed.discard(relation.oid)
+            self._link.distrust(session, {relation.oid})
             yield from self._tell(stream, before)
 
     def see(self, event: RowChange | Truncate) -> None:
@@ -84,6 +85,7 @@ class Revision:
         changed = admission.judge.take_changed()
         if not changed:
             return
+        self._link.distrust(session, changed)
         relations = [relation for relation in self._dispatcher.relations if relation.oid in changed]
         before = self._sights(session, changed, relations)
         log.info("rights.changed", tables=", ".join(sorted({f"{each.schema}.{each.table}" for each in before})))

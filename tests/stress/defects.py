@@ -14,6 +14,7 @@ import pytest
 import cdc
 from cdc.caching.cache import Cache
 from cdc.caching.fence import Fence, Snapshot
+from cdc.caching.inflow import Inflow
 from cdc.events import RowChange
 from cdc.loader import Loader, snapshot_of
 
@@ -80,12 +81,12 @@ class _FlushedUpTo:
 def _lsn(patch: pytest.MonkeyPatch) -> None:
     """WAL positions are compared, not transactions."""
     commits: dict[int, cdc.Lsn] = {}
-    receive = Cache.receive
+    receive = Inflow.receive
 
-    def recorded(cache: Cache, event: Any) -> None:
+    def recorded(inflow: Inflow, event: Any) -> None:
         if isinstance(event, RowChange):
             commits[event.xid] = event.position.commit_lsn
-        receive(cache, event)
+        receive(inflow, event)
 
     def fenced(loader: Loader, load: Any, key: Any) -> Any:
         def both(connection: Any, key: Any) -> Any:
@@ -94,7 +95,7 @@ def _lsn(patch: pytest.MonkeyPatch) -> None:
 
         return loader.bare(both, key)
 
-    patch.setattr(Cache, "receive", recorded)
+    patch.setattr(Inflow, "receive", recorded)
     patch.setattr(Loader, "fenced", fenced)
 
 
