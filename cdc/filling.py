@@ -17,7 +17,7 @@ import psycopg
 from cdc.chunk import Window
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
-from cdc.errors import ConnectionFailed
+from cdc.errors import ConnectionFailed, SubscriptionError
 from cdc.fill import Fill
 from cdc.housekeeping import Housekeeping
 from cdc.line_reader import LineReader
@@ -176,7 +176,7 @@ class Filling:
         fill = self._fills[feed] = Fill(feed, store.round, ends=not store.wanted)
         store.note = fill.note
         if store.wanted:
-            log.info("store.filled_anew" if store.is_filled else "store.begun", store=feed.name, reason=store.wanted)
+            log.info("store.begun", store=feed.name, reason=store.wanted)
 
     def _drop(self, feed: Feed) -> None:
         fill = self._fills.pop(feed, None)
@@ -236,7 +236,12 @@ class Filling:
             if fill.after is not None or fill.ends:
                 store.want("the table looks different")
                 return
-            lens = session.admission.judge.lens(fill.feed, relation)
+            try:
+                lens = session.admission.judge.lens(fill.feed, relation)
+            except SubscriptionError:
+                if fill.feed.subject is None:
+                    raise
+                lens = lens.blind(relation)
         window.take(LineChunk(part.snapshot, lens, part.rows))
         store.read += len(part.rows)
         fill.part = part

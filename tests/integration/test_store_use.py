@@ -230,7 +230,7 @@ def test_what_cannot_be_kept_is_refused(kind: str, database: str, db: psycopg.Co
         "apart": "is not in publication",
         "seen": "there is no table public.seen",
         "nowhere": "there is no table public.nowhere",
-        "odd": "rows cannot be found by 'id', as its type has no plain `=`",
+        "odd": "rows cannot be found by 'id': its type cannot be compared",
         "a.b.c": "is not the name of a table",
         "public.*": "a store is of one table",
     }
