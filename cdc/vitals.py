@@ -80,7 +80,7 @@ def _notes(loop: Loop, target: Target, subscriptions: Sequence[Subscription]) ->
         notes.append(_IN_ORDER if in_order else _NEWEST)
     if denied:
         notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
-    return (*notes, *_notes_of_caches(loop), *loop.snapshots.notes())
+    return (*notes, *_notes_of_caches(loop), *loop.rewriting.notes, *loop.snapshots.notes())
 
 
 def _notes_of_caches(loop: Loop) -> list[str]:

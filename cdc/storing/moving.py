@@ -23,8 +23,7 @@ from cdc.events import Gap, GapKind, Prepared, RowChange, SchemaChange, Truncate
 from cdc.health import Status
 from cdc.predicate import TRUE
 from cdc.relation import Relation
-from cdc.row import Row
-from cdc.storing.contents import Columns, Contents
+from cdc.storing.contents import Columns, Contents, is_other
 from cdc.storing.feed import Feed
 from cdc.storing.lens import Lens
 from cdc.storing.line import cells_of, filled, line_of
@@ -279,7 +278,7 @@ class Moving:
         moved: Moved = []
         held = rows.get(before) if isinstance(event, Update) else None
         cells = filled(new.cells, held)
-        if before != after and isinstance(event, Update) and not _is_other(contents, old, held):
+        if before != after and isinstance(event, Update) and not is_other(contents, old, held):
             moved += self._gone(contents, before)
         outcome = lens.shows(cells, event._place[0].commit_microseconds)
         if outcome & TRUE and UNCHANGED in cells:
@@ -356,10 +355,3 @@ class Moving:
 
 def _text(cell: Cell) -> str:
     return cell.decode() if isinstance(cell, bytes) else ""
-
-
-def _is_other(contents: Contents, old: Row | None, held: bytes | None) -> bool:
-    """Whether what is held under the old key is another row by now, as when two rows change their keys at once."""
-    if old is None or held is None or old.shape is not contents.lens.relation.whole:
-        return False
-    return line_of(old.cells) != held
