@@ -14,7 +14,7 @@ from cdc.storing.lens import Lens
 from cdc.storing.line import cells_of, line_of
 from cdc.transaction import Place
 
-__all__ = ["Columns", "Contents", "Postings"]
+__all__ = ["Columns", "Contents", "Postings", "is_other"]
 
 Columns = tuple[str, ...]
 """The columns of an index."""
@@ -130,3 +130,10 @@ class Contents:
     def key(self, line: bytes) -> Any:
         """The key of a line, as users have it."""
         return self.lens.keys.to_python(cells_of(line))
+
+
+def is_other(contents: Contents, old: Row | None, held: bytes | None) -> bool:
+    """Whether what is held under the old key is another row by now, as when two rows change their keys at once."""
+    if old is None or held is None or old.shape is not contents.lens.relation.whole:
+        return False
+    return line_of(old.cells) != held
