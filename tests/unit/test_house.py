@@ -107,6 +107,8 @@ POSTGRES = {
     "reading",
     "snapshot",
     "bookmark",
+    "store_file",
+    "store_mark",
 }
 LOOPS = {
     "admission",
