@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cdc.async_cache import AsyncCache
 from cdc.async_consumer import AsyncConsumer
+from cdc.async_store import AsyncStore
 from cdc.caching.cache import Cache
 from cdc.committed_transaction import CommittedTransaction
 from cdc.consumer import Consumer
@@ -51,6 +52,8 @@ from cdc.rls import Subject
 from cdc.row import Row
 from cdc.server import current_lsn
 from cdc.snapshot_progress import SnapshotProgress
+from cdc.storing.store import Store
+from cdc.storing.store_change import StoreChange
 from cdc.subscription import Subscription
 from cdc.tuples import UNCHANGED, Undecoded
 
@@ -58,6 +61,7 @@ __all__ = [
     "UNCHANGED",
     "AsyncCache",
     "AsyncConsumer",
+    "AsyncStore",
     "Backoff",
     "Cache",
     "CdcError",
@@ -97,6 +101,8 @@ __all__ = [
     "SnapshotProgress",
     "Status",
     "StatusChange",
+    "Store",
+    "StoreChange",
     "Subject",
     "Subscription",
     "SubscriptionError",

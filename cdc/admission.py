@@ -19,15 +19,16 @@ from cdc.facts import Facts
 from cdc.family import Family, Member
 from cdc.filters import NOTHING_KNOWN, Collations
 from cdc.judge import Judge
-from cdc.log import log
 from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
-from cdc.refusals import check_binary, check_collation, no_table, refuse_children, unpublished
+from cdc.refusals import check_binary, check_collation, deny, no_table, refuse_children, unpublished
 from cdc.relation import Relation
 from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable
+from cdc.store_ground import ground_of
+from cdc.storing.feed import Feed
 from cdc.subscription import Subscription
 from cdc.values import TypeInfo, Types
 from cdc.view import View
@@ -93,13 +94,18 @@ class Admission:
             return
         if self._binary:
             check_binary(subscription, cache)
-        relation = self._published(subscription, cache is not None)
-        if subscription._in_parts:
-            check_readable(self._connection, self._names, subscription, self._binary)
-        if cache is not None:
+        keeps = cache is not None or isinstance(subscription, Feed)
+        relation = self._published(subscription, keeps)
+        if keeps:
             refuse_children(self._connection, relation.oid, str(relation))
+        if cache is not None:
             self._bind_cache(cache, relation)
         decision = self._judged(subscription, relation)
+        if isinstance(subscription, Feed):
+            subscription.store.bind(self.judge.lens(subscription, relation))
+            subscription.ground = ground_of(self._connection, self._names, relation.oid)
+        if isinstance(subscription, Feed) or subscription._in_parts:
+            check_readable(self._connection, self._names, subscription, self._binary)
         if decision is not None:
             subscription.denied = decision.denied
             self._checked[subscription] = relation
@@ -202,7 +208,7 @@ class Admission:
         older shapes of the table show nothing: their rows were there before. A cache is cleared by them.
         """
         if subscription.refused is not None:
-            return _deny(subscription, relation, subscription.refused)
+            return deny(subscription, relation, subscription.refused)
         name = (relation.schema, relation.table)
         if subscription in self._late and relation.oid != subscription._oid == self._tables.get(name):
             return View(subscription, relation, past=True)
@@ -213,11 +219,11 @@ class Admission:
                 self._silent.add(subscription)
                 return View(subscription, relation, past=subscription not in self._caches)
             if subscription.subject is not None:
-                return _deny(subscription, relation, str(error))
+                return deny(subscription, relation, str(error))
+            if subscription.filter is None or isinstance(subscription, Feed):
+                raise
             if subscription.accept_undecided:
                 return View(subscription, relation, constant(UNKNOWN))
-            if subscription.filter is None:
-                raise
             raise SubscriptionError(
                 f"changes of {relation} cannot be judged as it is described from here: {error}. Take another filter, "
                 "or pass accept_undecided=True to go without the changes that cannot be judged"
@@ -232,18 +238,22 @@ class Admission:
             self._bind_cache(cache, relation)
         replaced = subscription._oid != relation.oid and self._tables.get((relation.schema, relation.table))
         predicate, decision = self.judge.judge(subscription, relation)
+        if isinstance(subscription, Feed):
+            subscription.store.bind(self.judge.lens(subscription, relation))
+            predicate = None  # It judges by itself.
         if decision is None:
             is_other = replaced == relation.oid
             return View(subscription, relation, predicate, replaced=is_other, moment=self.judge.moment)
         subscription.denied = decision.denied
         if subscription in self._checked:
             self._checked[subscription] = relation
+        own = isinstance(subscription, Feed)
         return View(
             subscription,
             relation,
             predicate,
-            decision.hidden,
-            denied=not decision.granted,
+            frozenset() if own else decision.hidden,
+            denied=not (own or decision.granted),
             replaced=replaced == relation.oid,
             moment=self.judge.moment,
         )
@@ -347,9 +357,3 @@ class Admission:
             equalities.append(equality)
         check_collation(relation, cache.by or (), self._collations.get(relation.oid, NOTHING_KNOWN))
         cache.bind(relation, tuple(equalities))
-
-
-def _deny(subscription: Subscription, relation: Relation, reason: str) -> View:
-    log.warning("subscription.denied", table=str(relation), reason=reason)
-    subscription.denied = reason
-    return View(subscription, relation, denied=True)

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
 from cdc.async_cache import AsyncCache
+from cdc.async_store import AsyncStore
 from cdc.errors import ConfigurationError, kind_of
 from cdc.iteration import AsyncEvents
 from cdc.log import log
 from cdc.lsn import Lsn
 from cdc.parked import Parked
+from cdc.rls import Subject
+from cdc.storing.model import Model
 from cdc.subscribing import Subscribing
 from cdc.subscription import Handler, Subscription
 from cdc.terms import Options
@@ -62,6 +66,22 @@ class AsyncConsumer(Subscribing):
     ) -> AsyncCache:
         """See `Consumer.cache`."""
         return AsyncCache(self._cached(table, ttl, maxsize, by, patience))
+
+    def store(
+        self,
+        table: str,
+        path: str | Path | None = None,
+        *,
+        filter: str | None = None,
+        subject: Subject | None = None,
+        model: type | None = None,
+        name: str | None = None,
+    ) -> AsyncStore:
+        """See `Consumer.store`; `wait_live` is a coroutine, and handlers of changes may be coroutine functions."""
+        store = AsyncStore(table, None if model is None else Model(model))
+        store._waits = lambda: self._is_inside
+        self._stored(store, path, filter, subject, name)
+        return store
 
     async def parked(self) -> list[Parked]:
         """See `Consumer.parked`."""

@@ -18,6 +18,7 @@ lock, which is given back after it became visible.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
 
 from cdc.caching.fence import Snapshot
 from cdc.events import Delete, Insert, RowChange, Truncate, Update
@@ -25,7 +26,7 @@ from cdc.relation import Relation
 from cdc.row import Row
 from cdc.tuples import UNCHANGED, Cell
 
-__all__ = ["Chunk", "Key", "Window", "key_of", "moved_unsent"]
+__all__ = ["Chunk", "Follower", "Key", "Window", "key_of", "moved_unsent"]
 
 Key = tuple[Cell, ...]
 """The cells of a row's key as the server writes them; the same row version is always written the same."""
@@ -49,6 +50,16 @@ def moved_unsent(event: RowChange | Truncate) -> Key | None:
         return None
     new = key_of(event._relation, event.new)
     return None if new == key_of(event._relation, event.old) else new
+
+
+class Follower(Protocol):
+    """Rows of one snapshot, in whatever form."""
+
+    def follow(self, event: RowChange | Truncate) -> None:
+        """A change of the table was handed out: what the snapshot does not show is applied to the rows."""
+
+
+_C = TypeVar("_C", bound=Follower)
 
 
 class Chunk:
@@ -95,7 +106,7 @@ class Chunk:
                 self.rows[after] = new.filled_from(older)
 
 
-class Window:
+class Window(Generic[_C]):
     """From before a chunk is read until its rows are handed over.
 
     Args:
@@ -104,7 +115,7 @@ class Window:
     """
 
     def __init__(self, before: Iterable[int], most: int = 20_000) -> None:
-        self.chunk: Chunk | None = None
+        self.chunk: _C | None = None
         self._before = set(before)
         self._notes: list[RowChange | Truncate] = []
         self._most = most
@@ -126,7 +137,7 @@ class Window:
         self._before = {xid for xid in self._before if not snapshot.sees(xid)}
         return self._before
 
-    def take(self, chunk: Chunk) -> None:
+    def take(self, chunk: _C) -> None:
         """The chunk was read, under a snapshot that is not too old."""
         self.chunk = chunk
         notes, self._notes = self._notes, []

@@ -29,6 +29,7 @@ from cdc.progress import Progress
 from cdc.reconnect import Backoff, Failure, History
 from cdc.recorder import Recorder
 from cdc.session import Session
+from cdc.storing.feed import Feed
 from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
@@ -188,6 +189,9 @@ class Connecting:
         self.herald.change(status, failure, error)
         for cache in list(self._caches.values()):
             cache.set_live(status is Status.LIVE)
+        for each in self._dispatcher.readers:
+            if isinstance(each, Feed):
+                each.store.look()
 
     def failed(self, error: BaseException) -> None:
         """The consumer ends by this error."""

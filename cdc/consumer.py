@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -17,6 +18,9 @@ from cdc.iteration import Events
 from cdc.log import log
 from cdc.lsn import Lsn
 from cdc.parked import Parked
+from cdc.rls import Subject
+from cdc.storing.model import Model
+from cdc.storing.store import Store
 from cdc.subscribing import Subscribing
 from cdc.subscription import Handler, Subscription
 from cdc.terms import Options
@@ -82,6 +86,33 @@ class Consumer(Subscribing):
             patience: seconds that a fetch waits for a change to become visible.
         """
         return self._cached(table, ttl, maxsize, by, patience)
+
+    def store(
+        self,
+        table: str,
+        path: str | Path | None = None,
+        *,
+        filter: str | None = None,
+        subject: Subject | None = None,
+        model: type | None = None,
+        name: str | None = None,
+    ) -> Store:
+        """The table in memory, kept in step: a read-only mapping from `event.key` to row; see `Store`.
+
+        Args:
+            table: `"wells"` (of schema public) or `"schema.table"`.
+            path: a file that keeps the rows, so that they are there at once next time.
+            filter: which rows, such as `"status=eq.active"`.
+            subject: as whom to look; row-level security, grants and column rights decide. None is trusted.
+            model: a dataclass that rows become; each of its fields is named like a column.
+            name: what the store is called in messages; default: the table.
+
+        Raises SubscriptionError, at once when the consumer is open, else when it opens.
+        """
+        store = Store(table, None if model is None else Model(model))
+        store._waits = lambda: self._is_inside
+        self._stored(store, path, filter, subject, name)
+        return store
 
     def parked(self) -> list[Parked]:
         """The events of this slot that handlers could not take, the oldest first. Asks the server.

@@ -250,6 +250,10 @@ class Group:
             shown = self.shown = shown.linked(previous)
         return shown
 
+    def outcome(self, cells: Sequence[Cell]) -> int:
+        """The outcome for a row that is no change of the stream, or not only that."""
+        return TRUE if self.predicate is None else self._tested(self.predicate.test, cells)
+
     def forget(self) -> None:
         """The change is over: keep nothing of it."""
         self.event = self.shown = None
@@ -265,7 +269,7 @@ class Group:
             return self._update(event, predicate.test)
         row = event._old if isinstance(event, Delete) else event._new
         assert row is not None
-        outcome = self._outcome(predicate.test, row.cells)
+        outcome = self._tested(predicate.test, row.cells)
         if outcome != TRUE:
             if outcome & TRUE:
                 self.undecided += 1
@@ -279,7 +283,7 @@ class Group:
         sight, new = self.sight, event._new
         assert new is not None
         before = sight.before(event)
-        was, is_ = self._outcome(test, before.cells), self._outcome(test, new.cells)
+        was, is_ = self._tested(test, before.cells), self._tested(test, new.cells)
         if ERROR in (was, is_):
             self.errors += 1
         if is_ == TRUE:
@@ -292,7 +296,7 @@ class Group:
             self.undecided += 1
         return None
 
-    def _outcome(self, test: Callable[[Sequence[Cell]], int], cells: Sequence[Cell]) -> int:
+    def _tested(self, test: Callable[[Sequence[Cell]], int], cells: Sequence[Cell]) -> int:
         """The outcome for a row. One subscriber's condition must not end the stream for all the others."""
         try:
             outcome = test(cells)

@@ -19,12 +19,14 @@ from cdc.log import log
 from cdc.lsn import Lsn
 from cdc.operators import Moment
 from cdc.predicate import FALSE, Predicate, constant, every
-from cdc.refusals import check_identity, refuse
+from cdc.refusals import check_collation, check_identity, refuse
 from cdc.relation import Relation
 from cdc.rights import no_role
 from cdc.rights_book import Book
 from cdc.rls import Decision, Subject, TableRights, decide
 from cdc.session_functions import SessionFunctions
+from cdc.storing.feed import Feed
+from cdc.storing.lens import Lens
 from cdc.subscription import Subscription
 from cdc.values import Types
 
@@ -92,6 +94,14 @@ class Judge:
             key = object() if predicate is not None and predicate.key is None else predicate and predicate.key
             subscription._sight = (key, decision.hidden)
         return predicate, decision
+
+    def lens(self, feed: Feed, relation: Relation) -> Lens:
+        """How a store looks at a relation. Raises SubscriptionError when it cannot."""
+        predicate, decision = self.judge(feed, relation)
+        hidden = frozenset[str]() if decision is None else decision.hidden
+        lens = Lens(relation, self._types.equality, predicate, hidden, self.moment)
+        check_collation(relation, lens.keys.names, self._collations.get(relation.oid, NOTHING_KNOWN))
+        return lens
 
     def _judge(self, subscription: Subscription, relation: Relation) -> tuple[Predicate | None, Decision | None]:
         if subscription.subject is None:

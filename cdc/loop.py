@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from cdc.attempts import Attempts, Unfinished
+from cdc.beside import Beside
 from cdc.boundary import Boundary
 from cdc.caching.cache import Cache
 from cdc.connecting import Connecting
@@ -34,7 +35,6 @@ from cdc.progress import Progress
 from cdc.reconnect import Backoff
 from cdc.revision import Revision
 from cdc.session import Session
-from cdc.snapshotting import Snapshotting
 from cdc.stream import Reached, Received, Repeated, Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
@@ -57,7 +57,7 @@ class Loop:
         link: the session of the moment, and what becomes of it.
         caches: the caches, by the subscription that clears them.
         progress: what was finished, and who waits for it.
-        snapshots: reads the tables of those who begin with their rows.
+        snapshots: reads the tables of those who begin with their rows, and of stores.
         lanes: where the events of some subscriptions wait for their handlers.
         lot: what is parked.
         wal: what the slot keeps of the server's WAL.
@@ -87,7 +87,7 @@ class Loop:
         self._house = Housekeeping(self.progress, self.caches, dispatcher, rights_interval, self.lot)
         self.wal = self._house.wal
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
-        self.snapshots = Snapshotting(
+        self.snapshots = Beside(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
         )
         self._revision = Revision(self.link, dispatcher, self._delivery, self._house, self.progress)

@@ -16,18 +16,22 @@ from cdc.catalog import has_children, partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family
 from cdc.filters import Collations
+from cdc.log import log
 from cdc.operators import Collation
 from cdc.pattern import Pattern
 from cdc.predicate import Predicate
 from cdc.relation import Relation
 from cdc.rls import Decision
+from cdc.storing.feed import Feed
 from cdc.subscription import Subscription
+from cdc.view import View
 
 __all__ = [
     "check_binary",
     "check_collation",
     "check_identity",
     "check_parts",
+    "deny",
     "no_table",
     "refuse",
     "refuse_children",
@@ -42,6 +46,8 @@ def check_binary(subscription: Subscription, cache: Cache | None) -> None:
     wants = "a subject" if subscription.subject is not None else "a filter" if subscription.filter is not None else None
     if cache is not None and cache.by is not None:
         wants = "a cache with by="
+    if isinstance(subscription, Feed):
+        wants = "a store"
     if wants is not None:
         raise SubscriptionError(
             f"{subscription.schema}.{subscription.table}: {wants} compares values in text form, and this consumer "
@@ -50,11 +56,11 @@ def check_binary(subscription: Subscription, cache: Cache | None) -> None:
 
 
 def refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) -> None:
-    """A cache cannot be had on a table with partitions or child tables."""
+    """A cache or a store cannot be had on a table with partitions or child tables."""
     if has_children(connection, oid):
         raise SubscriptionError(
             f"{name} has partitions or child tables, and not every change of those is sent as a change of "
-            "it: a cache could be stale"
+            "it: a cache or a store could be stale"
         )
 
 
@@ -65,6 +71,15 @@ def refuse(relation: Relation, decision: Decision) -> None:
         f"{relation} has policies that cdc cannot decide: {found}. Rewrite them, or subscribe without a subject "
         "in code that may see every row. `cdc policies` lists all of them"
     )
+
+
+def deny(subscription: Subscription, relation: Relation, reason: str) -> View:
+    """The view of a subscription that sees nothing of a relation."""
+    log.warning("subscription.denied", table=str(relation), reason=reason)
+    subscription.denied = reason
+    if isinstance(subscription, Feed):
+        subscription.store.deny()
+    return View(subscription, relation, denied=True)
 
 
 def check_identity(subscription: Subscription, relation: Relation, predicate: Predicate) -> None:

@@ -31,7 +31,7 @@ from cdc.server import written_lsn
 from cdc.subscription import Subscription
 from cdc.tuples import Cell
 
-__all__ = ["ChunkReader", "Part", "check_readable"]
+__all__ = ["ChunkReader", "Part", "Query", "Texts", "check_readable"]
 
 Texts = tuple[str, ...]
 """A key as the text of its values."""
@@ -67,7 +67,7 @@ class Part:
     Attributes:
         snapshot: what it was read under.
         message: the table as it was then.
-        rows: the cells of each row, in the order of the message's columns.
+        rows: the cells of each row, in the order of the message's columns; lines where those were asked for.
         last: the key of the last row, where the next part begins; None when there was no row.
         ends: whether nothing lies behind it.
         lsn: no commit that the snapshot shows lies behind it.
@@ -75,17 +75,19 @@ class Part:
         is_standby: whether the server is a standby. It replays a commit before it streams it, and its snapshots do not
             list the transactions that run: none of them counts as seen.
         writers: transactions that were changing the table before the snapshot was taken; looked for on a first read.
+        ground: what the table's rows rest on, where that was asked for; see `store_ground`.
     """
 
     snapshot: Snapshot
     message: RelationMessage
-    rows: list[list[Cell]]
+    rows: list[Any]
     last: Texts | None
     ends: bool
     lsn: Lsn
     microseconds: int
     is_standby: bool
     writers: frozenset[str] = frozenset()
+    ground: str | None = None
 
 
 def check_readable(
@@ -105,7 +107,7 @@ def check_readable(
             "`ALTER PUBLICATION … SET (publish = 'insert, update, delete, truncate')`, or name the operations"
         )
     message = relation_message(connection, publications, schema, table)
-    _Query(connection, publications, message)
+    Query(connection, publications, message)
     try:
         connection.execute(sql.SQL("SELECT FROM {} LIMIT 0").format(sql.Identifier(schema, table)))
     except errors.InsufficientPrivilege as error:
@@ -118,6 +120,8 @@ class ChunkReader:
     Args:
         publications: names of the publications that are streamed.
     """
+
+    _query: type[Query]
 
     def __init__(self, publications: Sequence[str]) -> None:
         self._publications = publications
@@ -134,7 +138,7 @@ class ChunkReader:
         connection = self._connected(dsn)
         name = sql.Identifier(schema, table)
         try:
-            writers = _writers(connection, name.as_string(connection)) if after is None else frozenset()
+            writers = _writers(connection, name.as_string(connection)) if after is None and limit else frozenset()
             with connection.transaction():
                 connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(name))
                 return replace(self._read(connection, schema, table, after, again, limit), writers=writers)
@@ -155,9 +159,9 @@ class ChunkReader:
     ) -> Part:
         snapshot = snapshot_of(connection)
         message = relation_message(connection, self._publications, schema, table)
-        query = _Query(connection, self._publications, message)
+        query = self._query(connection, self._publications, message)
         try:
-            rows = query.rows(after, limit)
+            rows = query.rows(after, limit) if limit else []
             last = query.key(rows[-1]) if rows else None
             more = query.rows_of(again) if again else []
         except errors.InsufficientPrivilege as error:
@@ -212,7 +216,7 @@ def _writers(connection: psycopg.Connection[Any], name: str) -> frozenset[str]:
     return frozenset(virtual for (virtual,) in connection.execute(_WRITERS, {"name": name}))
 
 
-class _Query:
+class Query:
     """Asks for rows of one table as it is in the connection's snapshot."""
 
     def __init__(
@@ -249,26 +253,32 @@ class _Query:
     def _list(self, names: Iterable[str]) -> str:
         return _literally(sql.SQL(", ").join(map(sql.Identifier, names)).as_string(self._connection))
 
-    def rows(self, after: Texts | None, limit: int) -> list[list[Cell]]:
+    def rows(self, after: Texts | None, limit: int) -> list[Any]:
         """Up to `limit` rows behind the key, in the order of the key."""
         behind = "" if after is None else f" AND ({self._order}) > ({self._holes})"
         return self._execute(f"{behind} ORDER BY {self._order} LIMIT {limit:d}", after or ())
 
-    def rows_of(self, keys: Sequence[Texts]) -> list[list[Cell]]:
+    def rows_of(self, keys: Sequence[Texts]) -> list[Any]:
         """The rows of these keys, given in the table's order of columns, as far as there are any."""
         tail = f" AND ({self._in_table_order}) = ({self._holes})"
         return [row for key in keys for row in self._execute(tail, key)]
 
-    def _execute(self, tail: str, values: Texts) -> list[list[Cell]]:
+    def _execute(self, tail: str, values: Texts) -> list[Any]:
         """The rows of a result as the server wrote them."""
         result = self._connection.execute((self._head + tail).encode(), values).pgresult
         assert result is not None
         value, columns = result.get_value, range(result.nfields)
         return [[value(row, column) for column in columns] for row in range(result.ntuples)]
 
-    def key(self, row: Sequence[Cell]) -> Texts:
+    def key(self, row: Any) -> Texts:
         """The key of a row, in the order of its index."""
+        return self._key(row)
+
+    def _key(self, row: Sequence[Cell]) -> Texts:
         return tuple(cell.decode() for cell in (row[place] for place in self._places) if isinstance(cell, bytes))
+
+
+ChunkReader._query = Query
 
 
 def _condition(

@@ -77,8 +77,8 @@ class StoreFile:
             reason = "its folder does not exist" if missing else error.strerror or str(error)
             raise ConfigurationError(f"the file of a store {self.path} cannot be used: {reason}") from None
 
-    def load(self) -> tuple[StoreMark, dict[bytes, bytes]] | None:
-        """The mark and the rows by key, as they were saved last; None when there are none, or not whole."""
+    def load(self) -> tuple[StoreMark, list[bytes]] | None:
+        """The mark and the rows, as they were saved last; None when there are none, or not whole."""
         with self._mutex:
             try:
                 return self._load(self._opened())
@@ -194,7 +194,7 @@ class StoreFile:
             )
         return ConfigurationError(f"the file of a store {self.path} cannot be used: {error}")
 
-    def _load(self, connection: sqlite3.Connection) -> tuple[StoreMark, dict[bytes, bytes]] | None:
+    def _load(self, connection: sqlite3.Connection) -> tuple[StoreMark, list[bytes]] | None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != ("ok",):
             raise _Damaged(verdict[0] if verdict else "it cannot be checked")
@@ -208,12 +208,12 @@ class StoreFile:
             mark = StoreMark.read(json.loads(said))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _Damaged(f"its mark cannot be read: {error!r}") from None
-        rows: dict[bytes, bytes] = {}
+        lines: list[bytes] = []
         for key, line, sum in connection.execute("SELECT key, line, sum FROM rows"):
             if crc32(line, crc32(key)).to_bytes(4, "big") != sum:
                 raise _Damaged("the checksum of a row is another")
-            rows[key] = line
-        return mark, rows
+            lines.append(line)
+        return mark, lines
 
     def _mend(self, reason: str) -> None:
         """Begin anew where the file says that it is ours."""

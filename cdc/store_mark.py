@@ -29,10 +29,10 @@ class StoreMark:
         messages: whether logical messages were asked for: they count in ordinals.
         epoch: the slot's life in which `position` lies.
         position: the last change that was handed out to anybody; the rows have all up to it. None when there was none.
-        done: whether every row of the table was read.
-        again: whether older rows were there when the reading began, so that it cannot go on in the middle.
-        after: the key, as text, up to which all was read; None at the beginning.
-        unread: keys behind that which have to be read once more.
+        ground: what the rows rest on that the stream does not tell; see `store_ground`.
+        done: whether the rows are the whole table as of `position`.
+        due: whether the table has to be read anew all the same, as behind a gap.
+        after: the key, as text, up to which all was read while they are not; None: they are of no use.
     """
 
     told: Told
@@ -44,10 +44,10 @@ class StoreMark:
     messages: bool
     epoch: str
     position: Position | None
+    ground: str
     done: bool
-    again: bool = False
+    due: bool = False
     after: tuple[str, ...] | None = None
-    unread: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> StoreMark:
@@ -63,7 +63,6 @@ class StoreMark:
                 "publications": tuple((name, oid) for name, oid in found["publications"]),
                 "position": None if position is None else Position.parse(position),
                 "after": None if after is None else tuple(after),
-                "unread": tuple(map(tuple, found["unread"])),
             }
         )
 

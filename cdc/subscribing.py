@@ -9,6 +9,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction
+from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from cdc.caching.cache import Cache, columns_of
@@ -17,12 +19,16 @@ from cdc.errors import ConfigurationError, SubscriptionError
 from cdc.expiry import check_fresh
 from cdc.family import Family
 from cdc.herald import StatusHandler
+from cdc.keeper import Keeper, source_of
 from cdc.lane import Driver
 from cdc.listener import Listener
 from cdc.pattern import Pattern, table_name
 from cdc.rls import Subject
+from cdc.storing.feed import Feed
+from cdc.storing.store import Store
 from cdc.subscription import Handler, Subscription, operations_of
 from cdc.terms import Options, Terms
+from cdc.values import Types
 
 __all__ = ["Subscribing"]
 
@@ -172,6 +178,34 @@ class Subscribing(Consuming):
             cache,
         )
         return cache
+
+    def _stored(self, store: Store, path: object, filter: Any, subject: Any, name: Any) -> None:
+        """Check what was asked for, and let the store hear of its table."""
+        if not isinstance(path, str | PathLike | None):
+            raise ConfigurationError(f"the path of the store of {store.table} is text or a Path, not {path!r}")
+        # Raises what cannot be, with the words of a subscription.
+        asked: Options = {"filter": filter, "subject": subject, "name": name}
+        self._subscription(store.table, store.receive, asked)
+        schema, table = table_name(store.table)
+        store.table = f"{schema}.{table}"
+        store.feed = Feed(store, schema, table, filter, subject, name, self._store_closed)
+        store.feed._on_renew = self._renew
+        store._status = lambda: self._loop.link.status
+        store._takes = self._check_coroutine
+        files = self._loop.snapshots.files
+        if path is not None:
+            source = source_of(self._target.dsn)
+            files.keepers[store.feed] = Keeper(store.feed, Path(path), source, Types(self._decoders))
+        try:
+            self._add(store.feed)
+        except BaseException:
+            files.close(store.feed)
+            raise
+
+    def _store_closed(self, subscription: Subscription) -> None:
+        self._subscription_closed(subscription)
+        self._loop.snapshots.files.close(subscription)
+        self._wake()
 
     def _listener(self, prefixes: Sequence[str], handler: Handler, options: Options) -> Listener:
         """A subscription to messages as the user asks for it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cdc.bookmark import Bookmark
-from cdc.chunk import Key, Window, moved_unsent
+from cdc.chunk import Chunk, Key, Window, moved_unsent
 from cdc.events import RowChange, Truncate
 from cdc.log import log
 from cdc.snapshot import Part, Texts
@@ -35,7 +35,7 @@ class Reading:
     progress: SnapshotProgress
     again: dict[Key, None] = field(default_factory=dict)
     """Keys to read once more."""
-    window: Window | None = None
+    window: Window[Chunk] | None = None
     writers: frozenset[str] | None = None
     """Transactions that were changing the table when it was first read; what they did may never be streamed."""
     asked: list[Key] = field(default_factory=list)

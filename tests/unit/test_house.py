@@ -106,9 +106,11 @@ POSTGRES = {
     "recording",
     "reading",
     "snapshot",
+    "line_reader",
     "bookmark",
     "store_file",
     "store_mark",
+    "store_ground",
 }
 LOOPS = {
     "admission",
@@ -124,6 +126,11 @@ LOOPS = {
     "attempts",
     "delivery",
     "snapshotting",
+    "beside",
+    "keeper",
+    "keeping",
+    "filling",
+    "fill",
     "underway",
     "marks",
     "merging",
@@ -143,6 +150,7 @@ LOOPS = {
     "consumer",
     "vitals",
     "async_cache",
+    "async_store",
     "recorder",
     "replayed",
     "replaying",
@@ -150,7 +158,18 @@ LOOPS = {
 PROCESS = {"daemon", "sinks", "testing", "demo"}
 LAYERS = [WORDS, MEANING, ROUTING, POSTGRES, LOOPS]
 RANGES = {"psycopg.types.range", "psycopg.types.multirange"}
-AWAITING = {"waiting", "async_consumer", "consumer", "iteration", "async_cache", "server", "sinks", "daemon", "demo"}
+AWAITING = {
+    "waiting",
+    "async_consumer",
+    "consumer",
+    "iteration",
+    "async_cache",
+    "async_store",
+    "server",
+    "sinks",
+    "daemon",
+    "demo",
+}
 
 
 def files() -> list[Path]:
