@@ -11,7 +11,7 @@ SECONDS ?= 15
 VERSIONS ?= 14 15 16 17 18
 SEED ?= 1
 
-.PHONY: setup demo test matrix chaos oracle mutants check bench record fuzz clean
+.PHONY: setup demo test matrix chaos stress oracle mutants check bench record fuzz clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,10 @@ matrix: $(STAMP)
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),5) --seed $(SEED)
 
+# Readers of fenced caches beside writers, with delays at every lock and wait: READS altogether, and none may be stale.
+stress: $(STAMP)
+	$(BIN)/python -m tests.stress --reads $(or $(READS),1000000) --seed $(SEED)
+
 # Random policies, decided by cdc and by PostgreSQL itself: VERDICTS of them, on all VERSIONS together.
 oracle: $(STAMP)
 	$(BIN)/python -m tests.oracle --verdicts $(or $(VERDICTS),100000) --seed $(SEED) $(VERSIONS:%=--version %)
@@ -54,6 +58,7 @@ check: $(STAMP)
 	$(BIN)/python tests/wheel.py
 	$(BIN)/python -m tests.matrix $(VERSIONS)
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),5) --seed $(SEED)
+	$(BIN)/python -m tests.stress --reads $(or $(READS),300000) --seed $(SEED)
 	$(BIN)/python -m tests.oracle --verdicts $(or $(VERDICTS),50000) --seed $(SEED) $(VERSIONS:%=--version %)
 
 bench: $(STAMP)

@@ -24,6 +24,7 @@ import memory
 import policy
 import profile_path
 import snapshot
+import store
 
 SCRIPTS: tuple[ModuleType, ...] = (
     end_to_end,
@@ -35,6 +36,7 @@ SCRIPTS: tuple[ModuleType, ...] = (
     policy,
     profile_path,
     snapshot,
+    store,
     fanout,
 )
 LEAST = 100

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from cdc.caching.cache import Cache
+from cdc.caching.clearing import clearing_of
 from cdc.catalog import collations, load_types, oid_of, primary_key, relation_message, table_state
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.facts import Facts
@@ -23,7 +24,7 @@ from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
 from cdc.published import attached_since, check_all, check_operations
-from cdc.refusals import check_binary, check_collation, deny, no_table, refuse_children, unpublished
+from cdc.refusals import check_binary, check_collation, deny, no_table, refuse_cached, refuse_children, unpublished
 from cdc.relation import Relation
 from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable
@@ -94,10 +95,10 @@ class Admission:
             return
         if self._binary:
             check_binary(subscription, cache)
-        keeps = cache is not None or isinstance(subscription, Feed)
+        keeps = cache is not None or isinstance(subscription, Feed) or clearing_of(subscription.handler) is not None
         relation = self._published(subscription, keeps)
         if keeps:
-            refuse_children(self._connection, relation.oid, str(relation))
+            refuse_cached(self._connection, relation, subscription)
         if cache is not None:
             self._bind_cache(cache, relation)
         decision = self._judged(subscription, relation)

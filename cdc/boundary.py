@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import psycopg
 
 from cdc.caching.cache import Cache
+from cdc.caching.clearing import clearing_of
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -37,6 +38,8 @@ from cdc.subscription import Subscription
 from cdc.waiting import Call, Steps
 
 __all__ = ["Boundary"]
+
+_BEGINNING = "changes arrive from here on: what was cached before may be older"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,10 @@ class Boundary:
                 cache.begin(self._house.unseen)
                 cache.set_live(self._link.status is Status.LIVE)
             self._snapshots.add(subscription, session)
+            clearing = clearing_of(subscription.handler)
+            if clearing is not None and clearing.clears_at_start:
+                gap = Gap(_BEGINNING, self._progress.last, subscription.previous, GapKind.BEGINNING)
+                yield from self._delivery.resync(subscription, gap)
         for relation in self._dispatcher.relations:  # Those that joined the publication since a family was checked.
             newcomers = self._dispatcher.newcomers(relation.schema, relation.table)
             if newcomers:

@@ -12,23 +12,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import psycopg
 
 from cdc.admission import Admission
 from cdc.caching.cache import Cache
 from cdc.dispatcher import Dispatcher
-from cdc.errors import CdcError, ConnectionFailed
+from cdc.errors import CdcError, ConfigurationError, ConnectionFailed
 from cdc.failures import translated
 from cdc.health import Status
 from cdc.held import Held
 from cdc.herald import Herald
 from cdc.housekeeping import Housekeeping
 from cdc.log import log
+from cdc.polling import Polling
 from cdc.progress import Progress
-from cdc.reconnect import Backoff, Failure, History
+from cdc.reconnect import MANY, Backoff, Failure, History
 from cdc.recorder import Recorder
 from cdc.session import Session
+from cdc.settings import check_record
 from cdc.storing.feed import Feed
 from cdc.stream import Stream
 from cdc.subscription import Subscription
@@ -53,6 +56,8 @@ class Connecting:
         herald: knows what the consumer does at the moment, and who wants to hear of it.
         history: what failed, and how often.
         is_stopping: whether somebody asked it to end.
+        refused: why it has begun without a stream; None when it has not.
+        polling: stands in for the stream while there is none.
         recorder: keeps what arrives in a file, when somebody asked for that.
         whole: whether transactions have to come at their commit from now on; see `Held.unsure`.
     """
@@ -66,12 +71,15 @@ class Connecting:
         house: Housekeeping,
         backoff: Backoff,
         watch: Watch,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.session: Session | None = None
         self.herald = Herald()
         self.history = History()
         self.recorder: Recorder | None = None
         self.is_stopping = False
+        self.refused: CdcError | None = None
+        self.polling = Polling(target, caches, wake, lambda: self.is_stopping)
         self.whole = False
         self._end: tuple[Failure, BaseException] | None = None
         self._target = target
@@ -96,15 +104,42 @@ class Connecting:
         """What the consumer does at the moment."""
         return self.herald.status
 
-    def lost(self, error: ConnectionFailed) -> None:
+    def lost(self, error: CdcError) -> None:
         """The connection was lost: say so, and why."""
         if self.session is not None:
             error.failure = self.session.why_lost(error.failure)
         log.warning("connection.lost", kind=error.failure.value, reason=str(error))
         self.set_status(Status.CONNECTING, self.history.lost(error, datetime.now(UTC)), error)
 
-    def again(self, error: ConnectionFailed) -> Steps:
-        """Connect again after `error`, for as long as it takes; what waiting cannot mend is raised."""
+    def passing(self, error: Exception) -> CdcError:
+        """The failure behind `error`, if waiting may mend it or polling stands in; else it is raised."""
+        failure = translated(error) if isinstance(error, psycopg.Error) else error
+        assert isinstance(failure, CdcError)
+        if isinstance(failure, ConnectionFailed) or self.polling.replaces(failure, self._dsn):
+            return failure
+        raise failure from (None if failure is error else error)
+
+    def begin(self, check: Callable[[Admission], None]) -> None:
+        """Open for the first time; without a stream where polling stands in: then the loop goes on trying."""
+        try:
+            self.open(check)
+        except CdcError as error:
+            if self.is_stopping or not self.polling.replaces(error, self._dsn, check):
+                raise
+            self.refused = error
+            log.warning("stream.refused", kind=error.failure.value, reason=str(error))
+            self.set_status(Status.CONNECTING, self.history.failed(error, datetime.now(UTC)), error)
+
+    @property
+    def _dsn(self) -> str:
+        """The very server of the stream, where there was one."""
+        return self._target.dsn if self.session is None else self.session.dsn
+
+    def again(self, error: CdcError) -> Steps:
+        """Connect again after `error`, for as long as it takes.
+
+        What waiting cannot mend is raised, unless polling stands in.
+        """
         history = self.history
         yield Call(self._let_go)
         yield from self.herald.tell()
@@ -114,13 +149,16 @@ class Connecting:
                 return
             history.attempts += 1
             try:
-                yield Call(self.open, (self._still_published,))
+                yield from self.polling.beside(self._give_up, self.open, self._check)
                 return
-            except ConnectionFailed as failure:
+            except CdcError as refusal:
+                failure: CdcError = yield Call(self.passing, (refusal,))
                 history.failed(failure, datetime.now(UTC), history.attempts)
                 log.warning(
                     "reconnect.failed", attempt=history.attempts, kind=failure.failure.value, reason=str(failure)
                 )
+                if history.attempts >= MANY:
+                    self.polling.begin(self._dsn, str(failure))
 
     def sure(self, held: Held | None) -> None:
         """Raise ConnectionFailed when it is not known which messages of a streamed transaction were rolled back.
@@ -135,8 +173,33 @@ class Connecting:
                 "it is read again, without streaming"
             )
 
-    def _still_published(self, admission: Admission) -> None:
-        admission.check_published(self._dispatcher.subscriptions)
+    def _check(self, admission: Admission) -> None:
+        """Whether what was subscribed can still be had; in the first session, whether it can be had at all."""
+        if self.session is None:
+            for subscription in list(self._dispatcher.readers):
+                admission.check(subscription, self._caches.get(subscription))
+        else:
+            admission.check_published(self._dispatcher.subscriptions)
+
+    def record(self, path: str | Path) -> Recorder:
+        """See `Consuming.record`."""
+        check_record(path)
+        if self.status is Status.STOPPED:
+            raise ConfigurationError("this consumer was stopped: nothing arrives that could be recorded")
+        if self.recorder is not None and self.recorder.is_open:
+            raise ConfigurationError(
+                f"this consumer is recorded to {self.recorder.path} already: close that recording first"
+            )
+        self.recorder = recorder = Recorder(path, self._progress, self._recorded)
+        return recorder
+
+    def _recorded(self, recorder: Recorder) -> None:
+        if self.recorder is recorder:
+            self.recorder = None
+
+    def _give_up(self) -> None:
+        """Whoever was interrupted does not want what is under way."""
+        self.is_stopping = True
 
     def _let_go(self) -> None:
         session = self.session
@@ -155,7 +218,8 @@ class Connecting:
     def _pause(self, seconds: float) -> Steps:
         deadline = time.monotonic() + seconds
         while not self.is_stopping and (left := deadline - time.monotonic()) > 0:
-            yield Wait((), left)
+            yield from self.polling.steps()
+            yield Wait((), self.polling.patience(left))
 
     def start(self, session: Session) -> Stream:
         """Begin to stream behind what was handed out in this process, else behind what was saved."""
@@ -181,6 +245,7 @@ class Connecting:
     def live(self) -> None:
         """What was there when it connected has been handled."""
         self.history.live()
+        self.polling.end()
         self.set_status(Status.LIVE)
         log.info("stream.live")
 
@@ -199,6 +264,7 @@ class Connecting:
 
     def end(self) -> None:
         """Save what was finished, tell the server, close. A position that cannot be saved is only logged."""
+        self.polling.close()
         self._stop_ticker()
         if self.recorder is not None:
             self.recorder.end(is_stopped=self._end is None)

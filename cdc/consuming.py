@@ -19,7 +19,9 @@ from cdc.admission import Admission
 from cdc.caching.cache import Cache
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
+from cdc.fallback import Fallback
 from cdc.health import Health, Status
+from cdc.in_vain import not_complete, not_reached
 from cdc.listener import Listener
 from cdc.loader import Loader
 from cdc.loop import Loop
@@ -31,7 +33,7 @@ from cdc.reconnect import Backoff
 from cdc.recorder import Recorder
 from cdc.refusals import check_parts
 from cdc.session_functions import SessionFunctions
-from cdc.settings import check_failover, check_kinds, check_record, check_settings
+from cdc.settings import check_failover, check_kinds, check_settings
 from cdc.slot import SAVED, SlotWait, own_position
 from cdc.snapshot_progress import SnapshotProgress
 from cdc.state import open_state
@@ -77,6 +79,9 @@ class Consuming:
         failover: bool = False,
         session_functions: Sequence[str] = (),
         rights_dsn: str | None = None,
+        polling_interval: float = 5.0,
+        polling_rows: int = 100_000,
+        fallback: str | None = None,
     ) -> None:
         """Keep the settings; nothing is connected to yet.
 
@@ -106,6 +111,11 @@ class Consuming:
             failover: let standbys keep a copy of the slot (PostgreSQL 17).
             session_functions: functions of policies, such as `"app.tenant()"`, that are run once for each subject.
             rights_dsn: the unprivileged login that runs them: NOINHERIT, and a member of the subjects' roles.
+            polling_interval: seconds for which caches serve what they have read while the stream is not live, and from
+                one poll of their tables to the next.
+            polling_rows: rows that a table may have at most to be polled.
+            fallback: `"poll"`: poll for stores and caches where the consumer would end for want of a slot or a right,
+                and go on trying to stream.
 
         Raises ConfigurationError for a setting that cannot be.
         """
@@ -113,7 +123,8 @@ class Consuming:
         check_settings(names, slot, on_gap, rights_interval)
         check_kinds(require_subject, backoff, spool_folder, park_file)
         check_failover(failover, slot)
-        gap = on_gap or ("deliver" if slot is None else "stop")
+        beneath = Fallback.of(fallback, polling_interval, polling_rows, on_gap)
+        gap = beneath.on_gap(on_gap, slot is None)
         folder = None if spool_folder is None else Path(spool_folder)
         options = StreamOptions(streaming, two_phase, binary, spool_memory, folder, failover)
         self._decoders: dict[str, Callable[[str], object]] = {}
@@ -123,11 +134,12 @@ class Consuming:
         wait.is_over = lambda: self._loop.link.is_stopping
         asked = SessionFunctions(session_functions, rights_dsn)
         beside = None if park_file is None else Path(park_file)
-        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside, asked)
+        self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside, asked, beneath)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
         self._loader = Loader(self._load_dsn)
         self._require_subject = require_subject
+        self._polling_interval = polling_interval
         self._unchecked: dict[Subscription, Cache | None] = {}
         self._namesakes = Namesakes()
         self._starting = threading.Lock()
@@ -192,33 +204,21 @@ class Consuming:
         Raises ConfigurationError when it cannot be written, is something else, or this consumer is recorded already.
         """
         self._check_process()
-        check_record(path)
-        link = self._loop.link
-        if link.status is Status.STOPPED:
-            raise ConfigurationError("this consumer was stopped: nothing arrives that could be recorded")
-        if link.recorder is not None and link.recorder.is_open:
-            raise ConfigurationError(
-                f"this consumer is recorded to {link.recorder.path} already: close that recording first"
-            )
-        link.recorder = recorder = Recorder(path, self._loop.progress, self._recorded)
-        return recorder
-
-    def _recorded(self, recorder: Recorder) -> None:
-        if self._loop.link.recorder is recorder:
-            self._loop.link.recorder = None
+        return self._loop.link.record(path)
 
     def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
         check_parts(subscription, self._namesakes.of(subscription))
         session = self._loop.link.session
-        if session is None:
+        if session is None and self._loop.link.refused is None:
             self._unchecked[subscription] = cache
             self._namesakes.add(subscription)
             return
         if self._loop.link.status in (Status.CONNECTING, Status.STOPPED):
             doing = "reconnecting" if self._loop.link.status is Status.CONNECTING else "stopped"
             raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.label} needs the server")
+        assert session is not None
         if isinstance(subscription, Listener) and session.messages is False:
             raise SubscriptionError(
                 f"{subscription}: the server was not asked for messages when streaming began: "
@@ -259,7 +259,7 @@ class Consuming:
         self._check_process()
         if self._loop.link.status is Status.STOPPED:
             raise ConfigurationError("this consumer was stopped: make a new one")
-        if self._loop.link.session is not None:
+        if self._loop.link.session is not None or self._loop.link.refused is not None:
             return
         checked: set[Subscription] = set()
 
@@ -270,22 +270,22 @@ class Consuming:
                 checked.add(subscription)
 
         try:
-            self._loop.link.open(check)
+            self._loop.link.begin(check)
         except CdcError as error:
             if self._loop.link.is_stopping and isinstance(error, ConnectionFailed):
                 return  # Whoever told it to stop does not want it to connect.
             self._loop.link.failed(error)
             raise
         session = self._loop.link.session
-        assert session is not None
         unchecked, self._unchecked = self._unchecked, {}
         for subscription, cache in unchecked.items():
-            if subscription not in checked:
+            if session is not None and subscription not in checked:
                 # Another thread subscribed while the slot was made.
                 session.admission.check(subscription, cache)
             self._admit(subscription, cache)
         try:
-            self._loop.snapshots.look(session)
+            if session is not None:
+                self._loop.snapshots.look(session)
         except CdcError:
             self._close()
             raise
@@ -322,14 +322,7 @@ class Consuming:
         self._loop.lanes.over(failure)
 
     def _not_reached(self, lsn: Lsn | str, timeout: float) -> TimeoutError:
-        health = self.health()
-        reasons = "; ".join((*health.reasons, *self._loop.lanes.unfinished)) or "a handler may be slow"
-        if health.status is Status.OFFLINE:
-            reasons = "not started: call start() or run()"
-        return TimeoutError(
-            f"{lsn} was not handled within {timeout} s: handled up to {health.received_lsn}, "
-            f"{health.status} ({reasons})"
-        )
+        return not_reached(lsn, timeout, self.health(), self._loop.lanes)
 
     def _snapshot_of(self, subscription: Subscription) -> SnapshotProgress:
         self._check_process()
@@ -343,9 +336,7 @@ class Consuming:
         return subscription.snapshot
 
     def _not_complete(self, subscription: Subscription, timeout: float) -> TimeoutError:
-        told = f"the snapshot was not complete within {timeout} s: {subscription.snapshot!r}"
-        is_off = self.health().status is Status.OFFLINE
-        return TimeoutError(told + ("; the consumer is not started: call start() or run()" if is_off else ""))
+        return not_complete(subscription, timeout, self.health())
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

@@ -49,6 +49,10 @@ class GapKind(StrEnum):
     """What a subscriber may see is not what it was; told to that subscription alone."""
     SUBJECT_EXPIRED = "subject expired"
     """The subject's claims are not valid any more. The subscription is closed: nothing follows."""
+    TABLE_REWRITTEN = "table rewritten"
+    """The rows of a table are others, without a change of each. Told only to those who keep a cache clear."""
+    BEGINNING = "beginning"
+    """What was cached before may be older. Told only to those who keep a cache clear, when they begin."""
     OTHER = "other"
 
 

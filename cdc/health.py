@@ -12,7 +12,7 @@ from typing import Any
 
 from cdc.events import Gap
 from cdc.lsn import Lsn
-from cdc.reconnect import Failure
+from cdc.reconnect import MANY, Failure
 from cdc.wal_budget import WalBudget
 
 __all__ = ["Colour", "Health", "Status", "StatusChange", "slot_verdict", "verdict_of"]
@@ -122,7 +122,7 @@ def verdict_of(
 ) -> tuple[Colour, tuple[str, ...]]:
     """Colour and reasons for a status, failed attempts, problems, and a connection that does not last."""
     reasons = _STATUS_REASONS[status] + problems + (() if restless is None else (restless,))
-    if status in (Status.OFFLINE, Status.STOPPED) or attempts >= 5 or restless is not None:
+    if status in (Status.OFFLINE, Status.STOPPED) or attempts >= MANY or restless is not None:
         return Colour.RED, reasons
     return (Colour.YELLOW, reasons) if reasons else (Colour.GREEN, ())
 

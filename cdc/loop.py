@@ -19,9 +19,9 @@ from cdc.caching.cache import Cache
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
-from cdc.errors import ConnectionFailed
+from cdc.errors import CdcError, ConnectionFailed
 from cdc.events import Gap, GapKind, RowChange, Truncate
-from cdc.failures import translated
+from cdc.gaps import Gaps
 from cdc.health import Status
 from cdc.holding import Committed, PreparedEnd
 from cdc.housekeeping import Housekeeping
@@ -86,7 +86,7 @@ class Loop:
         self._pace = Pace()
         self._house = Housekeeping(self.progress, self.caches, dispatcher, rights_interval, self.lot)
         self.wal = self._house.wal
-        self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch)
+        self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch, wake)
         self.snapshots = Beside(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
         )
@@ -94,6 +94,7 @@ class Loop:
         self.boundary = Boundary(
             self.link, dispatcher, self._delivery, self._house, self.snapshots, self.caches, self.progress
         )
+        self._gaps = Gaps(self._house, self.boundary, self._delivery, self.progress, self._until)
 
     def steps(self) -> Steps:
         """Run until `is_stopping`, or until an error that waiting cannot mend."""
@@ -118,21 +119,19 @@ class Loop:
     def _sessions(self) -> Steps:
         """One connection after the other."""
         try:
+            if self.link.refused is not None:
+                yield from self.link.again(self.link.refused)
             while not self.link.is_stopping:
                 try:
                     yield from self._stream()
-                except ConnectionFailed as error:
-                    yield from self._again(error)
-                except psycopg.Error as error:
-                    failure = translated(error)
-                    if not isinstance(failure, ConnectionFailed):
-                        raise failure from error
+                except (ConnectionFailed, psycopg.Error) as error:
+                    failure: CdcError = yield Call(self.link.passing, (error,))
                     yield from self._again(failure)
         except Unfinished:
             pass  # It was stopped while an event waited for its next attempt.
         self.lanes.check()
 
-    def _again(self, error: ConnectionFailed) -> Steps:
+    def _again(self, error: CdcError) -> Steps:
         """The connection was lost. What is there need not wait until there is another."""
         yield Call(self.link.lost, (error,))
         yield from self.lanes.hurry()
@@ -152,12 +151,7 @@ class Loop:
         yield from self.boundary.expire()
         yield from self.snapshots.begin(session)
         yield from self.link.herald.tell()
-        if session.slot.gap is not None:
-            self._house.holds = True
-            yield from self._tell_gap(session, session.slot.gap)
-            session.untold = None
-        if self._house.holds:
-            yield from self._finish_all(session, stream)
+        yield from self._gaps.begin(session, stream)
         while not self.link.is_stopping:
             frames = session.frames(_BATCH)
             if self.boundary.is_over:
@@ -205,6 +199,8 @@ class Loop:
                     progress.reached()
             elif isinstance(item, Transaction):
                 house.unseen.add(item.xid)
+                if self._gaps.is_due(item.commit_lsn):
+                    yield from self._gaps.steps(session, stream)
                 if self.boundary.is_due:
                     yield from self.boundary.steps(session, stream)
             elif item is not None:
@@ -243,6 +239,8 @@ class Loop:
 
     def _deliver(self, session: Session, stream: Stream, committed: Committed) -> Steps:
         """A transaction that was held has committed: its changes take the ordinary way now."""
+        if self._gaps.is_due(committed.commit_lsn):
+            yield from self._gaps.steps(session, stream)
         yield from self.boundary.steps(session, stream)
         if committed.held is None and committed.gid and not stream.is_finished(committed.commit_lsn):
             yield from self._lost_prepared(session, committed.gid)
@@ -277,7 +275,7 @@ class Loop:
         reason = f"the changes of the transaction prepared as {gid!r} were confirmed before and are not sent again"
         gap = Gap(reason, kind=GapKind.PREPARED_LOST)
         self._delivery.check(gap)
-        yield from self._tell_gap(session, gap)
+        yield from self._gaps.tell(session, gap)
 
     def _define(self, session: Session, stream: Stream, message: RelationMessage) -> Steps:
         newcomers = self._dispatcher.newcomers(message.schema, message.table)
@@ -291,22 +289,6 @@ class Loop:
         if newcomers:
             yield Call(session.join, (newcomers, relation))
         yield from self._revision.define(session, stream, relation)
-
-    def _tell_gap(self, session: Session, gap: Gap) -> Steps:
-        log.warning("gap", kind=gap.kind.value, reason=gap.reason, last=str(gap.last))
-        self._house.unseen.clear()
-        self._house.unseen |= yield Call(session.invisible)
-        yield from self.boundary.steps(session, None)
-        yield from self._delivery.gap(gap)
-
-    def _finish_all(self, session: Session, stream: Stream) -> Steps:
-        """Behind a gap: nothing of the new epoch is handed out or saved before the old one is finished."""
-        for lane in self.progress.lanes:
-            lane.hurry()
-        yield from self._until(lambda: self.progress.is_settled, session, stream)
-        if self.progress.oldest is None:
-            self._house.holds = False
-            yield Call(self._house.save, (session, stream))
 
     def _patience(self) -> float:
         """Seconds to wait before something may be due."""
@@ -338,10 +320,14 @@ class Loop:
         if self.boundary.is_over:
             yield from self.boundary.expire()
         if stream.transaction is None:
+            if self._gaps.is_due(stream.standby.finished_lsn):
+                yield from self._gaps.steps(session, stream)
             yield from self.boundary.steps(session, stream)
             if self.link.status is Status.CATCHING_UP and stream.standby.finished_lsn >= session.live_from:
                 self.link.live()
                 yield from self.link.herald.tell()
+        if self.link.polling.is_active:
+            yield from self.link.polling.steps()
         if self.snapshots.is_busy:
             yield from self.snapshots.steps(session, stream)
         if self.progress.lanes:

@@ -13,8 +13,10 @@ from typing import Any
 
 from cdc.errors import ConfigurationError, FailureKind, kind_of
 
-__all__ = ["Backoff", "Failure", "History"]
+__all__ = ["MANY", "Backoff", "Failure", "History"]
 
+MANY = 5
+"""Failed attempts after which the connection is not taken to come back by itself soon."""
 _KEPT = 20
 """Failures that are remembered."""
 _HOUR = timedelta(hours=1)

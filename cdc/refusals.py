@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from cdc.caching.cache import Cache
+from cdc.caching.clearing import clearing_of
 from cdc.catalog import has_children, partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family
@@ -28,12 +29,14 @@ from cdc.view import View
 
 __all__ = [
     "check_binary",
+    "check_clearing",
     "check_collation",
     "check_identity",
     "check_parts",
     "deny",
     "no_table",
     "refuse",
+    "refuse_cached",
     "refuse_children",
     "unpublished",
 ]
@@ -62,6 +65,16 @@ def refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) ->
             f"{name} has partitions or child tables, and not every change of those is sent as a change of "
             "it: a cache or a store could be stale"
         )
+
+
+def refuse_cached(connection: psycopg.Connection[Any], relation: Relation, subscription: Subscription) -> None:
+    """What cannot feed a cache, ours or another one."""
+    refuse_children(connection, relation.oid, str(relation))
+    clearing = clearing_of(subscription.handler)
+    if clearing is not None:
+        clearing.check(relation)
+        # So that it is told of a table that looks different when its first change arrives.
+        subscription._seen = (relation, frozenset())
 
 
 def refuse(relation: Relation, decision: Decision) -> None:
@@ -115,6 +128,7 @@ def no_table(pattern: Pattern, publications: Sequence[str], published: Iterable[
 
 def check_parts(subscription: Subscription, others: Sequence[Subscription]) -> None:
     """Refuse a subscription whose snapshot could not be told from another one's."""
+    check_clearing(subscription)
     if subscription._in_parts and isinstance(subscription, Family):
         raise SubscriptionError(
             f"snapshot=True and on_gap='resync' read one table: subscribe to each of {subscription.label} by its name"
@@ -124,6 +138,23 @@ def check_parts(subscription: Subscription, others: Sequence[Subscription]) -> N
             f"two subscriptions are called {subscription.name!r}, and what was read for each is remembered by its "
             "name: give each a name= of its own"
         )
+
+
+def check_clearing(subscription: Subscription) -> None:
+    """Refuse terms under which a cache that is not ours would miss something."""
+    if clearing_of(subscription.handler) is None:
+        return
+    wrong = {
+        "one table, by its name": isinstance(subscription, Family),
+        "every row: leave out filter": subscription.filter is not None,
+        "every row: leave out subject": subscription.subject is not None,
+        "every operation: leave out operations": subscription.asked,
+        "no change kept aside: leave out on_error='park'": subscription.parks,
+        "no rows to begin with: leave out snapshot": subscription.terms.snapshot,
+    }
+    for needs, is_wrong in wrong.items():
+        if is_wrong:
+            raise SubscriptionError(f"{subscription.label}: a handler that keeps a cache clear needs {needs}")
 
 
 def unpublished(

@@ -88,10 +88,10 @@ class ReplayConnecting(Connecting):
                 self._dispatcher.define(relation, session.admission.view)
         return stream
 
-    def lost(self, error: ConnectionFailed) -> None:
+    def lost(self, error: CdcError) -> None:
         """See `Connecting.lost`. Nobody can be asked why, and the last one is no loss: `again` tells of the others."""
 
-    def again(self, error: ConnectionFailed) -> Steps:
+    def again(self, error: CdcError) -> Steps:
         """A recorded conversation is over. There is nothing to wait for before the next one."""
         if self.session is not None:
             self.session.close()
@@ -128,7 +128,7 @@ class ReplayLoop(Loop):
         self._end_behind = until
         self._on_run = on_run
 
-    def _again(self, error: ConnectionFailed) -> Steps:
+    def _again(self, error: CdcError) -> Steps:
         """The conversation, or what is wanted of it, is over. Before the end handlers take what is theirs."""
         link, session = self.link, self.link.session
         assert session is not None and session.stream is not None

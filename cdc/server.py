@@ -6,11 +6,12 @@ together with its remedy.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, overload
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, errors
 
 from cdc.connection import ReplicationConnection
 from cdc.errors import ConfigurationError, FailureKind
@@ -118,6 +119,12 @@ def written_lsn(connection: Connection[Any]) -> Lsn:
     assert row is not None
     _, _, flush, insert, segment, block = row
     return Lsn.parse(flush) if insert is None else _before_header(Lsn.parse(insert), segment, block)
+
+
+def nudge(connection: Connection[Any]) -> None:
+    """Have what is written go to disk soon, where a commit lies in WAL that nobody flushes. Not on a standby."""
+    with suppress(errors.ReadOnlySqlTransaction, errors.ObjectNotInPrerequisiteState):
+        connection.execute("SELECT pg_catalog.pg_current_xact_id()")
 
 
 def invisible(connection: Connection[Any]) -> set[int]:

@@ -14,7 +14,7 @@ from cdc.errors import ConfigurationError
 from cdc.lsn import Position
 from cdc.reconnect import Backoff
 
-__all__ = ["check_failover", "check_kinds", "check_record", "check_settings", "check_until"]
+__all__ = ["check_failover", "check_kinds", "check_polling", "check_record", "check_settings", "check_until"]
 
 
 def check_kinds(require_subject: object, backoff: object, spool_folder: object, park_file: object) -> None:
@@ -53,6 +53,13 @@ def check_failover(failover: bool, slot: str | None) -> None:
     """Raise ConfigurationError when a temporary slot is to survive a failover."""
     if failover and slot is None:
         raise ConfigurationError("failover=True needs a named slot: a temporary one goes with its connection")
+
+
+def check_polling(interval: object) -> None:
+    """Raise ConfigurationError for an interval that cannot be."""
+    is_number = isinstance(interval, int | float) and not isinstance(interval, bool)
+    if not is_number or not 0 < interval < math.inf:  # type: ignore[operator]
+        raise ConfigurationError(f"polling_interval is a number of seconds above 0, not {interval!r}")
 
 
 def check_record(path: object) -> None:

@@ -20,7 +20,7 @@ from cdc.events import Gap, GapKind
 from cdc.log import log
 from cdc.lsn import Lsn, Position
 from cdc.publication import publication_oids, read_publications
-from cdc.server import Identity, flush_lsn
+from cdc.server import Identity, flush_lsn, nudge, written_lsn
 from cdc.slot_gap import SAVED, Found, gap_of
 from cdc.slot_maker import SlotMaker
 from cdc.slot_row import SlotRow, drop_slot
@@ -41,6 +41,7 @@ class OpenSlot:
             are not delivered.
         gap: what is missing before its start, when the consumer goes on all the same.
         publication_oids: those of the publications as they were when the slot was compared.
+        gap_ends: where the gap ends at the latest, when what was changed before it is still streamed; else None.
     """
 
     name: str
@@ -48,6 +49,7 @@ class OpenSlot:
     saved: Saved
     gap: Gap | None = None
     publication_oids: tuple[int, ...] = ()
+    gap_ends: Lsn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,15 @@ class Opening:
         position = None if saved.flush_lsn is None else Position(saved.epoch, saved.flush_lsn, 0)
         if position is not None and saved.position is not None:
             position = max(position, saved.position)
-        return OpenSlot(name, False, saved, replace(gap, position=position))
+        return OpenSlot(name, False, saved, replace(gap, position=position), gap_ends=self._end_of(gap))
+
+    def _end_of(self, gap: Gap) -> Lsn | None:
+        """Where the gap ends at the latest, when the stream still has to come to it; see `gaps`."""
+        if gap.kind is not GapKind.PUBLICATION_REPLACED or self.connection.info.server_version < 180000:
+            return None
+        lsn = written_lsn(self.connection)
+        nudge(self.connection)
+        return lsn
 
     def _same_life(self, fresh: Saved, found: Found) -> Saved:
         """The slot and its WAL are the ones that they were: what was delivered before does not come again."""

@@ -27,7 +27,7 @@ from cdc.lsn import Lsn
 from cdc.pgoutput import RelationMessage
 from cdc.publication import read_publications, sent_of
 from cdc.sent import EVERY_ROW
-from cdc.server import written_lsn
+from cdc.server import nudge, written_lsn
 from cdc.subscription import Subscription
 from cdc.tuples import Cell
 
@@ -51,13 +51,26 @@ SELECT (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint - 94668480000000
 
 
 _WRITERS = """
+WITH published (age) AS (
+    SELECT min(pg_catalog.age(each.xmin)) FROM (
+        SELECT p.xmin, p.oid FROM pg_catalog.pg_publication p
+        UNION ALL SELECT r.xmin, r.prpubid FROM pg_catalog.pg_publication_rel r
+        {schemas}
+    ) each (xmin, oid) JOIN pg_catalog.pg_publication p ON p.oid = each.oid WHERE p.pubname = ANY (%(publications)s)
+)
 SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks l
+     JOIN pg_catalog.pg_locks own USING (virtualtransaction), published
 WHERE l.locktype = 'relation' AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
-      'AccessExclusiveLock') AND l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+      'AccessExclusiveLock') AND l.granted
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
       AND (l.relation = pg_catalog.to_regclass(%(name)s) OR l.relation IN (
           SELECT t.relid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass(%(name)s)) t))
+      AND own.locktype = 'transactionid' AND own.granted AND own.mode = 'ExclusiveLock'
+      AND pg_catalog.age(own.transactionid) + %(more)s > published.age
 """
+_SCHEMAS = "UNION ALL SELECT n.xmin, n.pnpubid FROM pg_catalog.pg_publication_namespace n"
+_OVERLAP = 1_000
+"""Transactions that may have begun while one published a table: whoever had written by then came before these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +87,8 @@ class Part:
         microseconds: when it was read, since 2000-01-01 UTC.
         is_standby: whether the server is a standby. It replays a commit before it streams it, and its snapshots do not
             list the transactions that run: none of them counts as seen.
-        writers: transactions that were changing the table before the snapshot was taken; looked for on a first read.
+        writers: transactions that were changing the table before the snapshot was taken and may have begun to before it
+            was published; looked for on a first read.
         ground: what the table's rows rest on, where that was asked for; see `store_ground`.
     """
 
@@ -138,7 +152,8 @@ class ChunkReader:
         connection = self._connected(dsn)
         name = sql.Identifier(schema, table)
         try:
-            writers = _writers(connection, name.as_string(connection)) if after is None and limit else frozenset()
+            first = after is None and limit
+            writers = self._writers(connection, name.as_string(connection)) if first else frozenset()
             with connection.transaction():
                 connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(name))
                 return replace(self._read(connection, schema, table, after, again, limit), writers=writers)
@@ -147,6 +162,16 @@ class ChunkReader:
                 f"table {schema}.{table} is gone, and its snapshot is not complete: make and publish it again, or "
                 "subscribe to its new name"
             ) from None
+
+    def _writers(self, connection: psycopg.Connection[Any], name: str) -> frozenset[str]:
+        """The transactions that are changing a table, and may have written before it was published.
+
+        They give back their locks after new snapshots can see them: whoever is not listed is seen by a snapshot that is
+        taken after this.
+        """
+        query = _WRITERS.format(schemas=_SCHEMAS if connection.info.server_version >= 150000 else "")
+        values = {"name": name, "publications": list(self._publications), "more": _OVERLAP}
+        return frozenset(virtual for (virtual,) in connection.execute(query.encode(), values))
 
     def _read(
         self,
@@ -175,10 +200,9 @@ class ChunkReader:
         return Part(snapshot, message, rows + more, last, len(rows) < limit, lsn, microseconds, is_standby)
 
     def nudge(self) -> None:
-        """Have what is written go to disk soon, where a commit lies in WAL that nobody flushes. Not on a standby."""
+        """See `server.nudge`."""
         if self._connection is not None:
-            with suppress(errors.ReadOnlySqlTransaction, errors.ObjectNotInPrerequisiteState):
-                self._connection.execute("SELECT pg_catalog.pg_current_xact_id()")
+            nudge(self._connection)
 
     def cancel(self) -> None:
         """End a read that is under way: its connection is shut. May be called from any thread."""
@@ -205,15 +229,6 @@ class ChunkReader:
             )
             self._connection, self._dsn = connection, dsn
         return connection
-
-
-def _writers(connection: psycopg.Connection[Any], name: str) -> frozenset[str]:
-    """The transactions that are changing a table.
-
-    They give back their locks after new snapshots can see them: whoever is not listed is seen by a snapshot that is
-    taken after this.
-    """
-    return frozenset(virtual for (virtual,) in connection.execute(_WRITERS, {"name": name}))
 
 
 class Query:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from inspect import iscoroutinefunction
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from cdc.caching.cache import Cache, columns_of
+from cdc.caching.clearing import clearing_of
+from cdc.caching.invalidation import Invalidation, Key
 from cdc.consuming import Consuming
 from cdc.errors import ConfigurationError, SubscriptionError
 from cdc.expiry import check_fresh
@@ -94,6 +97,35 @@ class Subscribing(Consuming):
         self._loop.link.herald.handlers.append(handler)
         return handler
 
+    def invalidate(
+        self,
+        mapping: MutableMapping[Any, Any],
+        table: str,
+        *,
+        key: Key = None,
+        lock: AbstractContextManager[Any] | None = None,
+    ) -> Subscription:
+        """Let changes of a table remove entries from a cache that you have already. It is not fenced; `cache` is.
+
+        A change removes the keys of the row before and after it. What is not known clears everything: an old row that
+        was not sent, TRUNCATE, an altered table, a `Gap`. It happens before handlers are called, also while the stream
+        is behind, and an old value that is put in after its removal stays: give entries a short life of their own.
+
+        Args:
+            mapping: a dict, a cache of cachetools, or whatever else has `pop` and `clear`.
+            table: as in `subscribe`.
+            key: the column whose value is the key, several columns for a tuple of their values, or a function that
+                makes the key of a row; None: every change clears the mapping.
+            lock: held while entries are removed, such as the threading.Lock that your own code takes.
+
+        Raises SubscriptionError for what a cache is refused, too; the result's `close()` ends it.
+        """
+        clearing = Invalidation(mapping, table, key, lock)
+        schema, name = table_name(table)
+        subscription = Subscription(schema, name, clearing, first=True, on_close=self._subscription_closed)
+        self._add(subscription)
+        return subscription
+
     def _decorator(self, tables: Sequence[str], options: Options) -> Callable[[_H], _H]:
         def register(handler: _H) -> _H:
             self._check_coroutine(handler)
@@ -139,6 +171,8 @@ class Subscribing(Consuming):
             subscription = Subscription(*patterns[0].named, handler, **made)
         subscription._on_renew = self._renew
         subscription._in_parts = terms.snapshot or self._target.on_gap == "resync"
+        if clearing_of(handler) is not None:
+            subscription.first, subscription._in_parts = True, False
         self._check_name(subscription)
         return subscription
 

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from cdc.connection import ReplicationConnection
+from cdc.fallback import Fallback
 from cdc.lsn import Position
 from cdc.options import Options
 from cdc.server import identify
@@ -40,6 +41,7 @@ class Target:
         wait: how long to wait while somebody else holds the slot.
         park_file: what stands in for the parking lot's table; None for the default path.
         session_functions: the functions that the server runs for each subject.
+        fallback: what is done while there is no stream.
     """
 
     dsn: str
@@ -53,6 +55,7 @@ class Target:
     wait: SlotWait = field(default_factory=SlotWait)
     park_file: Path | None = None
     session_functions: SessionFunctions = field(default_factory=lambda: SessionFunctions((), None))
+    fallback: Fallback = field(default_factory=Fallback)
 
     def opening(
         self, replication: ReplicationConnection, connection: psycopg.Connection[Any], former: Former | None

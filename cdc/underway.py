@@ -37,7 +37,7 @@ class Reading:
     """Keys to read once more."""
     window: Window[Chunk] | None = None
     writers: frozenset[str] | None = None
-    """Transactions that were changing the table when it was first read; what they did may never be streamed."""
+    """Transactions that were changing the table when it was first read, before it was published: see `awaits`."""
     asked: list[Key] = field(default_factory=list)
     """Those of them that this chunk reads."""
     future: Future[Part] | None = None
@@ -79,9 +79,9 @@ class Reading:
                 self.window.note(event)
 
     def awaits(self, part: Part) -> frozenset[str]:
-        """The transactions that were changing the table when it was first read, and had not ended before this part.
+        """Those who may have changed the table before it was published, and had not ended before this part was read.
 
-        A change from before the table was published is not streamed, though its transaction commits later.
+        Such a change is not streamed, though its transaction commits later.
         """
         self.writers = part.writers if self.writers is None else self.writers & part.writers
         return self.writers

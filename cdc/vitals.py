@@ -55,6 +55,7 @@ def _problems(loop: Loop, target: Target) -> tuple[str, ...]:
     failure = link.history.last
     problems = [each for each in (None if failure is None else failure.reason, target.wait.problem) if each is not None]
     if link.status is not Status.STOPPED:
+        problems += loop.link.polling.reasons()
         loop.watch.look(now)
         problems += loop.watch.reasons(now)
     if lot.count:

@@ -10,6 +10,7 @@ import pytest
 
 from cdc.testing import Sandbox, apply_supabase
 from tests import harness
+from tests.redis_server import RedisServer
 
 # A shell ignores Ctrl-C for what it runs in the background, and children inherit that: tests would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -79,6 +80,21 @@ def db(database: str) -> Iterator[psycopg.Connection]:
         )
         connection.execute("CREATE PUBLICATION wells FOR TABLE wells")
         yield connection
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A running Redis server of the run's own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of an empty Redis database."""
+    with redis_server.client() as client:
+        client.flushdb()
+    return redis_server.url
 
 
 @pytest.fixture(params=["blocking", "asyncio"])

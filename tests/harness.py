@@ -21,6 +21,12 @@ SETUP = read_script("01_schema.sql") + read_script("09_parked.sql")
 RIGHTS = read_script("10_rights.sql")
 """The table cdc.rights, in the publication wells, as `cdc setup` makes it for a superuser."""
 
+MUCH_LATER = (
+    "DO $$ BEGIN CREATE TEMP TABLE later (number int); FOR n IN 1..1100 LOOP BEGIN INSERT INTO later VALUES (n); "
+    "EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; DROP TABLE later; END $$"
+)
+"""1,100 transactions go by, as many as make a publication an old one: see `ChunkReader`."""
+
 
 class Running:
     """A consumer of one kind ("blocking" or "asyncio"), started on `with`, and what its handlers received.

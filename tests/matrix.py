@@ -74,6 +74,7 @@ ON_THE_ENDS = {
     "test_retries.py",
     "test_rls_documents.py",
     "test_session_functions_run.py",
+    "test_stress.py",
     "test_subject_expiry.py",
     "test_subject_renewal.py",
 }

@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cachetools import TTLCache
 
+from cdc.caching.counters import Counters
 from cdc.caching.fence import Fence, Snapshot
 from cdc.errors import ConfigurationError, NotYetVisible, SubscriptionError
 from cdc.events import Event, Gap, Prepared, RowChange
@@ -39,25 +39,6 @@ class Source(Protocol):
 
     def fenced(self, load: Load, key: Any) -> tuple[Any, Snapshot]:
         """The same in one snapshot, together with that snapshot."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a cache has done so far.
-
-    Attributes:
-        hits: fetches that were answered from memory.
-        misses: fetches that were not.
-        loads: calls of a `load`.
-        invalidations: changes that were received.
-        discarded: loaded values that were thrown away because a change overtook them.
-    """
-
-    hits: int = 0
-    misses: int = 0
-    loads: int = 0
-    invalidations: int = 0
-    discarded: int = 0
 
 
 class _Fill:
@@ -275,6 +256,23 @@ class Cache:
         with self._mutex:
             for xid in unseen:
                 self._fence.change_all(xid)
+            self._drop_all()
+
+    def clear(self, xid: int) -> None:
+        """The table was rewritten by a transaction that was received, without changes of rows: drop everything."""
+        with self._mutex:
+            self._change_all(xid)
+
+    def polled(self, differing: Iterable[Any] | None, began: float) -> None:
+        """The table was compared while there is no stream.
+
+        Args:
+            differing: keys of rows that differ from what was found before; None when everything may differ.
+            began: when the comparison began, by time.monotonic().
+
+        What differs is dropped. Entries that are not named are as good as read at `began`.
+        """
+        with self._mutex:
             self._drop_all()
 
     @property

@@ -27,7 +27,20 @@ from pydantic_settings import (
 
 from cdc.errors import ConfigurationError
 
-__all__ = ["Config", "HttpConfig", "LogConfig", "SubscriptionConfig", "keys", "load_config", "misspelt", "variable"]
+__all__ = [
+    "REDIS",
+    "Config",
+    "HttpConfig",
+    "LogConfig",
+    "SubscriptionConfig",
+    "keys",
+    "load_config",
+    "misspelt",
+    "variable",
+]
+
+REDIS = "redis-invalidate"
+"""The sink that is no file."""
 
 _PREFIX = "CDC_"
 _NOT_OURS = {"CDC_CONFIG", "CDC_PG_BIN"}
@@ -94,11 +107,24 @@ class SubscriptionConfig(_Section):
     retries: Annotated[int, Field(ge=0)] = 0
     on_error: Literal["stop", "park"] = "stop"
     snapshot: bool = False
+    redis: SecretStr | None = None
+    keys: Annotated[list[_Name] | None, BeforeValidator(_listed)] = None
+    publish: _Name | None = None
+    tombstone_ttl: _Seconds | None = None
+    clears_at_start: bool = True
+    sweeps: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> SubscriptionConfig:
         if self.sink is None and self.handler is None:
             raise ValueError('goes nowhere: give sink = "stdout", sink = "FILE" or handler = "module:name"')
+        if self.sink != REDIS and (self.redis, self.keys, self.publish, self.tombstone_ttl) != (None,) * 4:
+            raise ValueError('has redis, keys, publish or tombstone_ttl, which go with sink = "redis-invalidate"')
+        if self.sink == REDIS and (self.redis is None or self.keys is None):
+            raise ValueError(
+                'lacks redis or keys: sink = "redis-invalidate" needs redis = "redis://127.0.0.1:6379/0" and '
+                'keys = ["well:{id}"]'
+            )
         if self.role is None and (self.claims is not None or self.settings is not None):
             raise ValueError("has claims or settings but no role: say as whom to look, such as role = 'authenticated'")
         return self

@@ -20,11 +20,11 @@ from typing import Any, Self
 import structlog
 
 from cdc import Backoff, CdcError, ConfigurationError, Consumer, Event, HandlerError, Status, Subject
-from cdc.daemon.config import Config, SubscriptionConfig, misspelt
+from cdc.daemon.config import REDIS, Config, SubscriptionConfig, misspelt
 from cdc.daemon.handlers import load_handler
 from cdc.daemon.http import HealthServer
 from cdc.daemon.log import configure_log
-from cdc.sinks import JsonLines
+from cdc.sinks import JsonLines, RedisInvalidate
 
 __all__ = ["Signals", "run_until_told", "serve"]
 
@@ -116,7 +116,8 @@ def _subscribe(config: Config, consumer: Consumer, stack: ExitStack) -> None:
                 _add(consumer, each, load_handler(each.handler))
             if each.sink is not None:
                 beside = " sink" if each.handler is not None else ""
-                _add(consumer, each, _sink(each.sink, sinks, stack), beside)
+                sink = _redis(each, stack) if each.sink == REDIS else _sink(each.sink, sinks, stack)
+                _add(consumer, each, sink, beside)
         except ConfigurationError as error:
             raise ConfigurationError(f"[[subscription]] number {number}, {each.table}: {error}") from None
 
@@ -132,6 +133,20 @@ def _sink(name: str, sinks: dict[str, JsonLines], stack: ExitStack) -> JsonLines
             raise ConfigurationError(f"sink: {error}") from None
         stack.callback(_close, sinks[place])
     return sinks[place]
+
+
+def _redis(each: SubscriptionConfig, stack: ExitStack) -> RedisInvalidate:
+    assert each.redis is not None and each.keys is not None
+    sink = RedisInvalidate(
+        each.redis.get_secret_value(),
+        *each.keys,
+        publish=each.publish,
+        tombstone_ttl=each.tombstone_ttl,
+        clears_at_start=each.clears_at_start,
+        sweeps=each.sweeps,
+    )
+    stack.callback(sink.close)
+    return sink
 
 
 def _close(sink: JsonLines) -> None:

@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from cdc.sinks.jsonl import JsonLines, json_line
+from cdc.sinks.redis_cache import RedisCache
+from cdc.sinks.redis_invalidate import RedisInvalidate
 
-__all__ = ["JsonLines", "json_line"]
+__all__ = ["JsonLines", "RedisCache", "RedisInvalidate", "json_line"]

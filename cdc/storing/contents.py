@@ -95,7 +95,10 @@ class Contents:
         if self.unsaved is not None:
             for slot in rows:
                 self.unsaved.note(slot, self.rows.get(slot))
-        self.rows.update(rows)
+        if not self.rows and type(rows) is dict:
+            self.rows = rows
+        else:
+            self.rows.update(rows)
 
     def drop(self, slot: Hashable) -> bytes | None:
         """A row is gone; what it was."""

@@ -72,7 +72,7 @@ class Keys:
             made: dict[Any, bytes] = {line.partition(b"\t")[0]: line for line in lines}
         else:
             made = {line.split(b"\t", place + 1)[place]: line for line in lines}
-        if any(b"\\" in slot for slot in made):
+        if b"\\" in b"".join(made):
             return {self.of_cells(cells_of(line)): line for line in lines}
         return made
 

@@ -24,6 +24,7 @@ SMALL = {
     "profile_path": 400,
     "delivery": 300,
     "snapshot": 300,
+    "store": 300,
     "fanout": 300,
     "policy": 500,
 }
@@ -45,6 +46,7 @@ WANTED = {
     },
     "policy": {"undecided_decisions_per_second", "uuid_equality_ratio", "denied_ratio", "bind_uuid_equality_bytes"},
     "snapshot": {"copy_rows_per_second", "consumer_ratio", "consumer_written_ratio", "consumer_next_to_select_ratio"},
+    "store": {"fill_ratio", "copy_rows_per_second", "bytes_per_row", "store_lookups_per_second"},
     "fanout": {"one_10000_ratio", "all_10000_ratio", "path_10000_ratio", "asking_ratio", "subscriber_bytes"},
     "profile_path": {"split_microseconds", "take_the_frames_microseconds", "the_loops_own_steps_microseconds"},
 }

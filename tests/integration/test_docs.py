@@ -169,7 +169,16 @@ def _accompany(program: Program, example: Example, dsn: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "example"), EXAMPLES, ids=_name)
-def test_example(page: Path, example: Example, home: str, tmp_path: Path) -> None:
+def test_example(
+    page: Path,
+    example: Example,
+    home: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if "REDIS_URL" in example.code:
+        monkeypatch.setenv("REDIS_URL", request.getfixturevalue("redis_url"))
     wrong = run(example, tmp_path, home)
     assert wrong is None, f"{page.name}, line {example.line}: {wrong}"
 

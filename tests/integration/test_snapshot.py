@@ -13,7 +13,7 @@ import pytest
 import cdc
 import cdc.connection
 from cdc import snapshotting
-from tests.harness import Running, until
+from tests.harness import MUCH_LATER, Running, until
 
 
 @pytest.fixture(autouse=True)
@@ -195,6 +195,7 @@ def test_a_writer_whose_transaction_does_not_end(kind: str, database: str, db: p
     """What it wrote is in the WAL and on no disk, so that the stream alone would not come to its end for long."""
     db.execute("INSERT INTO wells SELECT generate_series(1, 50)")
     kept = Kept()
+    db.execute(MUCH_LATER)
     with Running(kind, database, nothing) as running, psycopg.connect(database) as writer:
         writer.execute("INSERT INTO wells VALUES (0)")
         subscription = follow(running, kept)

@@ -20,7 +20,7 @@ import pytest
 
 from cdc.chunk import Window
 from cdc.testing import Sandbox
-from tests.harness import SETUP, Running, until
+from tests.harness import MUCH_LATER, SETUP, Running, until
 from tests.integration.test_cache import a_commit_that_is_not_visible
 from tests.integration.test_snapshot import Kept, complete, follow, nothing
 
@@ -31,6 +31,7 @@ def synchronous() -> Iterator[Sandbox]:
         with psycopg.connect(server.dsn, autocommit=True) as db:
             db.execute(SETUP)
             db.execute("CREATE TABLE wells (id int PRIMARY KEY, name text); CREATE PUBLICATION wells FOR TABLE wells")
+            db.execute(MUCH_LATER)
         yield server
 
 

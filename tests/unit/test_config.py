@@ -191,7 +191,7 @@ def test_variables_that_look_like_ours() -> None:
 
 def test_the_example_loads_and_shows_every_key() -> None:
     config = load_config(str(DOCS / "cdc.toml"))
-    assert [each.table for each in config.subscription] == ["wells", "public.wells"]
+    assert [each.table for each in config.subscription] == ["wells", "wells", "public.wells"]
     text = (DOCS / "cdc.toml").read_text()
     for key in keys():
         last = key.rpartition(".")[2]

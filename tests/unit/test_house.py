@@ -71,6 +71,8 @@ ROUTING = {
     "snapshot_progress",
     "chunk",
     "expiry",
+    "fallback",
+    "versions",
 }
 POSTGRES = {
     "question",
@@ -111,14 +113,18 @@ POSTGRES = {
     "store_file",
     "store_mark",
     "store_ground",
+    "poll_reader",
 }
 LOOPS = {
+    "polled",
+    "polling",
     "admission",
     "facts",
     "namesakes",
     "judge",
     "sight",
     "boundary",
+    "gaps",
     "revision",
     "refusals",
     "session",
@@ -142,6 +148,7 @@ LOOPS = {
     "loop",
     "connecting",
     "herald",
+    "in_vain",
     "ticker",
     "waiting",
     "consuming",

@@ -1,0 +1,243 @@
+"""The cache in memory, under any interleaving of loads, changes, snapshots, time and interruptions.
+
+The cache is the real one; the server is a model, and its threads run one at a time, in an order that hypothesis draws.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from cdc.caching.cache import Cache
+from cdc.errors import NotYetVisible
+from cdc.events import Gap
+from cdc.values import Types
+from tests.stress.baton import Baton, Runner
+from tests.stress.defects import CORE, spoiled
+from tests.stress.model import EVERYTHING, RELATION, Model, Source, Value
+
+TTL, PATIENCE = 10.0, 2.0
+KEYS = st.sampled_from([1, 1, 1, 2, 3])
+MOSTLY = st.sampled_from([True, True, False])
+STEPS = st.sampled_from([1, 3, 4, 5, 6, 30, 30, 30])
+MANY = settings(max_examples=120, stateful_step_count=50, deadline=None)
+HUNT = settings(max_examples=3000, stateful_step_count=50, deadline=None, phases=[Phase.generate], database=None)
+
+
+class Fetch:
+    """A fetch under way, and what its answer has to show."""
+
+    def __init__(self, machine: CacheMachine, key: int) -> None:
+        self.key, self.begun, self.was_live = key, machine.baton.now, machine.live
+        self.floor = machine.received_of(key)
+        self.done = math.inf
+        self.loads = 0
+        self.runner: Runner = machine.baton.start(lambda: machine.cache.fetch(key, self.load))
+
+    def load(self, connection: Any, key: int) -> Value:
+        self.loads += 1
+        value: Value = connection.read(key, self)
+        return value
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Rules are what may happen; whoever fetches is judged when his answer is there."""
+
+    by_lsn: ClassVar[bool] = False
+    by: ClassVar[tuple[str, ...] | None] = ("shelf",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.baton, self.model = Baton(), Model()
+        self.baton.install()
+        source = Source(self.model, self.baton.turn, lambda: self.baton.now, self.by_lsn)
+        self.cache = Cache("books", source, TTL, 2, self.by, PATIENCE, clock=lambda: self.baton.now)
+        equality = Types().equality(23)
+        assert equality is not None
+        self.cache.bind(RELATION, (equality,))
+        self.live = False
+        self.fetches: list[Fetch] = []
+
+    def received_of(self, key: int) -> frozenset[int]:
+        """What was received of a key: any key, when the cache is one of the whole table."""
+        received = self.model.committed[: self.model.sent]
+        return frozenset(each.xid for each in received if each.concerns(key))
+
+    def narrowed(self, key: int) -> int:
+        """The key, or another one in its place."""
+        return key
+
+    @initialize()
+    def go_live(self) -> None:
+        self.cache.begin(())
+        self.live = True
+        self.cache.set_live(True)
+
+    # The server.
+
+    @rule(keys=st.lists(KEYS, min_size=1, max_size=3) | st.just([EVERYTHING]), commits=MOSTLY)
+    def write(self, keys: list[int], commits: bool) -> None:
+        self.model.begin(tuple(self.narrowed(key) for key in keys))
+        if commits:
+            self.model.commit(-1)
+
+    @precondition(lambda self: self.model.running)
+    @rule(which=st.integers(0, 9))
+    def commit(self, which: int) -> None:
+        self.model.commit(which)
+
+    @precondition(lambda self: self.model.running)
+    @rule(which=st.integers(0, 9))
+    def commit_as_usual(self, which: int) -> None:
+        self.model.commit(which).is_visible = True
+
+    @precondition(lambda self: self.model.hidden)
+    @rule(which=st.integers(0, 9))
+    def show(self, which: int) -> None:
+        hidden = self.model.hidden
+        hidden[which % len(hidden)].is_visible = True
+
+    # The loop.
+
+    @precondition(lambda self: self.model.unsent)
+    @rule(most=st.integers(1, 3))
+    def receive(self, most: int) -> None:
+        for written in self.model.unsent[:most]:
+            for event in written.events():
+                self.cache.receive(event)
+            self.model.sent += 1
+
+    @rule()
+    def look(self) -> None:
+        self.cache.seen(self.model.snapshot())
+
+    @rule()
+    def interrupt(self) -> None:
+        self.live = not self.live
+        self.cache.set_live(self.live)
+
+    @precondition(lambda self: not self.live)
+    @rule()
+    def lose(self) -> None:
+        """The slot is lost: what was not sent never will be. Commits that are not visible are asked for."""
+        self.cache.receive(Gap("lost"))
+        self.model.sent = len(self.model.committed)
+        self.cache.begin(each.xid for each in self.model.hidden)
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, TTL + 1]))
+    def wait(self, seconds: float) -> None:
+        self.baton.now += seconds
+
+    # Readers.
+
+    @rule(key=KEYS, steps=STEPS)
+    def fetch(self, key: int, steps: int) -> None:
+        self.fetches.append(Fetch(self, self.narrowed(key)))
+        self.go_on(-1, steps)
+
+    @precondition(lambda self: self.fetches)
+    @rule(which=st.integers(0, 9), steps=STEPS)
+    def go_on(self, which: int, steps: int) -> None:
+        fetch = self.fetches[which % len(self.fetches) if which >= 0 else which]
+        for _ in range(steps):
+            if fetch.runner.is_done:
+                break
+            fetch.runner.step()
+        if fetch.runner.is_done:
+            fetch.done = self.baton.now
+            self.fetches.remove(fetch)
+            self.judge(fetch)
+
+    @precondition(lambda self: self.live and len(self.model.committed) > 5)
+    @rule(key=KEYS)
+    def calm_down(self, key: int) -> None:
+        """Everything is received and visible, and whoever fetches has his answer: then a value is kept."""
+        while self.model.running:
+            self.model.commit(0)
+        for written in self.model.hidden:
+            written.is_visible = True
+        while self.model.unsent:
+            self.receive(1)
+        for _ in range(1000):
+            if not self.fetches:
+                break
+            self.go_on(0, 1)
+            self.fetches = self.fetches[1:] + self.fetches[:1]
+        assert not self.fetches, "a fetch never ends"
+        self.look()
+        assert not self.cache.has_tombstones, "a tombstone stays for ever"
+        self.fetch(key, 1000)
+        kept = Fetch(self, self.narrowed(key))
+        self.fetches.append(kept)
+        self.go_on(-1, 1000)
+        assert kept.runner.is_done and kept.loads == 0, "a value is not kept"
+
+    def judge(self, fetch: Fetch) -> None:
+        error, value = fetch.runner.error, fetch.runner.value
+        if isinstance(error, NotYetVisible):
+            assert self.baton.now >= fetch.begun + PATIENCE, "it gave up early"
+            return
+        if error is not None:
+            raise error
+        assert fetch.floor <= value.shows, f"stale: {fetch.floor - value.shows} were received and are not shown"
+        assert fetch.begun < value.reader.done + TTL, "an entry was served when its time was over"
+
+    @invariant()
+    def never_too_many(self) -> None:
+        assert len(self.cache) <= 2
+
+    def teardown(self) -> None:
+        self.baton.close()
+
+
+class WholeTableMachine(CacheMachine):
+    """A cache that any change clears: a key's value has to show changes of its own, and more goes."""
+
+    by = None
+
+
+class Hunt(CacheMachine):
+    """Fewer things happen, and to one key: what is wrong with the fence shows sooner. Rules without a mark are none."""
+
+    def narrowed(self, key: int) -> int:
+        return 1
+
+    def interrupt(self) -> None: ...
+
+    def lose(self) -> None: ...
+
+    def wait(self, seconds: float) -> None: ...
+
+    def calm_down(self, key: int) -> None: ...
+
+
+TestCacheMachine = CacheMachine.TestCase
+TestCacheMachine.settings = MANY
+TestWholeTableMachine = WholeTableMachine.TestCase
+TestWholeTableMachine.settings = MANY
+
+
+@pytest.mark.parametrize("defect", CORE)
+def test_the_machine_finds_a_defect_of_the_fence(defect: str) -> None:
+    with spoiled(defect), pytest.raises(AssertionError, match="stale"):
+        run_state_machine_as_test(Hunt, settings=HUNT)
+
+
+def test_the_machine_finds_a_comparison_of_lsns() -> None:
+    class ByLsn(Hunt):
+        by_lsn = True
+
+    with pytest.raises(AssertionError, match="stale"):
+        run_state_machine_as_test(ByLsn, settings=HUNT)
