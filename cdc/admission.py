@@ -23,8 +23,8 @@ from cdc.judge import Judge
 from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
-from cdc.published import attached_since, check_all, check_operations
-from cdc.refusals import check_binary, check_collation, deny, no_table, refuse_cached, refuse_children, unpublished
+from cdc.published import attached_since, check_all, check_kept, check_operations, refuse_children
+from cdc.refusals import check_binary, check_collation, deny, no_table, refuse_cached, unpublished
 from cdc.relation import Relation
 from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable
@@ -296,6 +296,8 @@ class Admission:
         except SubscriptionError as error:
             error.failure = FailureKind.PUBLICATION
             raise
+        for feed in (each for each in subscriptions if isinstance(each, Feed)):
+            check_kept(self._connection, self._names, feed, self._describe)
         for subscription, cache in list(self._caches.items()):
             self._check_cached(subscription, cache)
         for each in list(self._silent):

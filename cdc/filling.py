@@ -30,6 +30,7 @@ from cdc.snapshot import Part, Texts
 from cdc.storing.feed import Feed
 from cdc.storing.line import cells_of
 from cdc.storing.line_chunk import LineChunk
+from cdc.storing.moving import Moving
 from cdc.storing.telling import Filled
 from cdc.stream import Stream
 from cdc.target import Target
@@ -92,7 +93,7 @@ class Filling:
         """Whether there is something to do between two batches."""
         if self._fills:
             return True
-        return any(feed.closed or feed.store.wanted or feed.store.holes for feed in self._feeds)
+        return any(each.closed or _is_due(each.store) for each in list(self._feeds))
 
     def is_ready(self, stream: Stream) -> bool:
         """Whether the next turn will do something, so that nothing need be waited for."""
@@ -169,7 +170,10 @@ class Filling:
                 self._drop(feed)
                 self._files.close(feed)
                 del self._feeds[feed]
-            elif fill is None:
+                continue
+            if store.stale:
+                store.want(store.stale)
+            if fill is None:
                 if store.wanted or store.holes:
                     self._start(feed)
             elif fill.round != store.round:
@@ -185,7 +189,7 @@ class Filling:
         self._files.moved(feed, fill.after, None)
         store.note = fill.note
         if store.wanted:
-            log.info("store.filled_anew" if store.is_filled else "store.begun", store=feed.name, reason=store.wanted)
+            log.info("store.begun", store=feed.name, reason=store.wanted)
 
     def _drop(self, feed: Feed) -> None:
         fill = self._fills.pop(feed, None)
@@ -246,7 +250,6 @@ class Filling:
                 store.want("the table looks different")
                 return
             lens = session.admission.judge.lens(fill.feed, relation)
-            store.gather(lens)
         window.take(LineChunk(part.snapshot, lens, part.rows))
         store.read += len(part.rows)
         fill.part = part
@@ -267,6 +270,7 @@ class Filling:
         if chunk.reshaped:
             fill.drop_chunk()
             return
+        store.gather(chunk.lens)
         transaction = Transaction(stream.epoch, 0, Lsn(stream.standby.finished_lsn - 1), part.microseconds)
         changes = store.merge(_slice(chunk, part.microseconds), (transaction, 1))
         yield from self._tell(fill.feed, Filled(store.table, changes), bool(changes))
@@ -308,6 +312,10 @@ class Filling:
         elif now - fill.nudged_at >= _NUDGE_AFTER and self._thread is not None:
             fill.nudged_at = now
             self._thread.submit(self._reader.nudge)
+
+
+def _is_due(store: Moving) -> bool:
+    return bool(store.stale or store.wanted or store.holes)
 
 
 def _slice(chunk: LineChunk, microseconds: int) -> dict[Hashable, bytes]:

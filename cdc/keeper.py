@@ -183,7 +183,7 @@ class Keeper:
     def _state(self) -> object:
         """What the mark says besides the position."""
         store = self._feed.store
-        return store.is_filled and not store.wanted, self.after, bool(store.holes)
+        return store.is_filled and not store.wanted, self.after, bool(store.holes or store.stale)
 
     def _may_save(self, now: float) -> bool:
         return self._has_begun and not (self._closed or self._feed.closed) and now >= self._retry_at
@@ -241,7 +241,7 @@ class Keeper:
 
     def _made(self, batch: Batch, session: Session, handed: Position | None) -> StoreMark:
         saved, lens = session.saved, batch.lens
-        known = [handed, self._feed.store.position]
+        known = [handed, batch.position]
         here = [each for each in known if each is not None and each.epoch == saved.epoch]
         return StoreMark(
             told=told_of(session.admission, lens.relation),

@@ -6,21 +6,24 @@ subscribes, and then every few seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from cdc.catalog import attached, name_of, partition_root
+from cdc.catalog import attached, has_children, name_of, partition_root, relation_message
 from cdc.errors import SubscriptionError
 from cdc.family import Member
 from cdc.log import log
+from cdc.pgoutput import RelationMessage
 from cdc.publication import read_publications, sent_of
+from cdc.relation import Relation
 from cdc.sent import Sent
+from cdc.storing.feed import Feed
 from cdc.subscription import OPERATIONS, Subscription
 
-__all__ = ["attached_since", "check_all", "check_operations"]
+__all__ = ["attached_since", "check_all", "check_kept", "check_operations", "refuse_children"]
 
 
 def check_operations(subscription: Subscription, sent: Sent, publications: Sequence[str], for_cache: bool) -> None:
@@ -57,7 +60,8 @@ def check_all(
                 continue
             checked.add(same)
         if table not in sent:
-            sent[table] = sent_of(read, table)
+            # One that is made anew at this moment may be in none of the views: they are not of one snapshot.
+            sent[table] = sent_of(read, table) or sent_of(read_publications(connection, publications), table)
         if isinstance(each, Member) and not each.named:
             gone = sent[table] is None
             if each.leave(gone):
@@ -69,6 +73,31 @@ def check_all(
         if each._oid not in partitions:
             partitions[each._oid] = attached_since(connection, publications, each._oid)
         _check_attached(connection, publications, each, partitions[each._oid])
+
+
+def check_kept(
+    connection: psycopg.Connection[Any],
+    publications: Sequence[str],
+    feed: Feed,
+    describe: Callable[[RelationMessage], Relation],
+) -> None:
+    """Have a store filled anew when its table is another one, or looks different, and no change has told of that yet.
+
+    Raises SubscriptionError when it has partitions or child tables now.
+    """
+    relation = describe(relation_message(connection, publications, feed.schema, feed.table))
+    refuse_children(connection, relation.oid, str(relation))
+    feed._oid = relation.oid
+    feed.store.found(relation)
+
+
+def refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) -> None:
+    """A cache or a store cannot be had on a table with partitions or child tables."""
+    if has_children(connection, oid):
+        raise SubscriptionError(
+            f"{name} has partitions or child tables, and not every change of those is sent as a change of "
+            "it: a cache or a store could be stale"
+        )
 
 
 def _check_sent(

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from cdc.caching.cache import Cache
 from cdc.caching.clearing import clearing_of
-from cdc.catalog import has_children, partition_root
+from cdc.catalog import partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family
 from cdc.filters import Collations
@@ -21,6 +21,7 @@ from cdc.log import log
 from cdc.operators import Collation
 from cdc.pattern import Pattern
 from cdc.predicate import Predicate
+from cdc.published import refuse_children
 from cdc.relation import Relation
 from cdc.rls import Decision
 from cdc.storing.feed import Feed
@@ -37,7 +38,6 @@ __all__ = [
     "no_table",
     "refuse",
     "refuse_cached",
-    "refuse_children",
     "unpublished",
 ]
 
@@ -55,15 +55,6 @@ def check_binary(subscription: Subscription, cache: Cache | None) -> None:
         raise SubscriptionError(
             f"{subscription.schema}.{subscription.table}: {wants} compares values in text form, and this consumer "
             "reads binary cells: leave out binary=True, or give this subscription a consumer of its own"
-        )
-
-
-def refuse_children(connection: psycopg.Connection[Any], oid: int, name: str) -> None:
-    """A cache or a store cannot be had on a table with partitions or child tables."""
-    if has_children(connection, oid):
-        raise SubscriptionError(
-            f"{name} has partitions or child tables, and not every change of those is sent as a change of "
-            "it: a cache or a store could be stale"
         )
 
 

@@ -219,11 +219,13 @@ class Subscribing(Consuming):
             raise ConfigurationError(f"the path of the store of {store.table} is text or a Path, not {path!r}")
         # Raises what cannot be, with the words of a subscription.
         asked: Options = {"filter": filter, "subject": subject, "name": name}
-        self._subscription(store.table, store.receive, asked)
+        if isinstance(self._subscription(store.table, store.receive, asked), Family):
+            raise SubscriptionError(f"a store is of one table, and {store.table} means several")
         schema, table = table_name(store.table)
         store.table = f"{schema}.{table}"
         store.feed = Feed(store, schema, table, filter, subject, name, self._store_closed)
         store.feed._on_renew = self._renew
+        store._wake = lambda: self._wake()
         store._status = lambda: self._loop.link.status
         store._takes = self._check_coroutine
         files = self._loop.snapshots.files

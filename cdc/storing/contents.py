@@ -13,6 +13,7 @@ from cdc.storing.keys import Keys
 from cdc.storing.lens import Lens
 from cdc.storing.line import cells_of
 from cdc.storing.unsaved import Unsaved
+from cdc.transaction import Place
 
 __all__ = ["Columns", "Contents", "Postings"]
 
@@ -54,15 +55,17 @@ class Contents:
         lens: how they are looked at.
         rows: the line of each row, by the slot of its key.
         indexes: the indexes, by their columns.
+        place: the last change, or part of a fill, that they are as of; None before there was one.
         unsaved: what the store's file lacks of them; None when no file follows them.
     """
 
-    __slots__ = ("indexes", "lens", "rows", "unsaved")
+    __slots__ = ("indexes", "lens", "place", "rows", "unsaved")
 
     def __init__(self, lens: Lens, indexes: Iterable[Columns] = ()) -> None:
         self.lens = lens
         self.rows: dict[Any, bytes] = {}
         self.indexes: dict[Columns, Postings] = {}
+        self.place: Place | None = None
         self.unsaved: Unsaved | None = None
         for columns in indexes:
             self.index(columns)

@@ -35,6 +35,7 @@ class Batch:
         whole: whether the file has all of the contents then.
         filled: whether these are the rows of the whole table, and not of a part of it.
         due: whether the table has to be read anew before they can be trusted.
+        contents: the contents.
         taken: what was taken from what is not saved, and is to be given back when this fails.
     """
 
@@ -46,6 +47,12 @@ class Batch:
     due: bool
     contents: Contents
     taken: Unsaved
+
+    @property
+    def position(self) -> Position | None:
+        """The last change that the contents are as of, of their own table."""
+        place = self.contents.place
+        return None if place is None else place[0].position(place[1])
 
 
 class Kept:
@@ -69,8 +76,7 @@ class Kept:
         if store._model is not None:
             store._model.check(str(lens.relation), lens.relation.whole.columns)
         with store._mutex:
-            store._shown = self._filled(lens, lines)
-            store._place = _place(position)
+            store._shown = self._filled(lens, lines, position)
 
     def forget(self) -> None:
         """Show nothing of what was recalled: it is of another database."""
@@ -78,7 +84,6 @@ class Kept:
         with store._mutex:
             if store._shown is not None:
                 store._shown = Contents(store._shown.lens, store._columns)
-            store._place = None
 
     def trust(self, position: Position | None) -> None:
         """What was recalled is the table as of its position, and the stream goes on from there or before."""
@@ -92,12 +97,13 @@ class Kept:
         store = self._store
         with store._mutex:
             assert store._gathered is not None
-            store._gathered = self._filled(store._gathered.lens, lines)
-            store._place, self.past, self.has_all = _place(position), position, has_all
+            store._gathered = self._filled(store._gathered.lens, lines, position)
+            self.past, self.has_all = position, has_all
             store.read = len(lines)
 
-    def _filled(self, lens: Lens, lines: Sequence[bytes]) -> Contents:
+    def _filled(self, lens: Lens, lines: Sequence[bytes], position: Position | None) -> Contents:
         contents = Contents(lens, self._store._columns)
+        contents.place = _place(position)
         contents.fill(lens.keys.of_lines(lines))
         contents.unsaved = Unsaved(False)
         return contents
@@ -152,7 +158,7 @@ class Kept:
                 taken.anew,
                 not unsaved.lines,
                 self.has_all if gathered is not None else store.is_filled,
-                unsaved.spoilt or bool(store.holes),
+                unsaved.spoilt or bool(store.holes or store.stale),
                 contents,
                 taken,
             )

@@ -43,7 +43,7 @@ class Keys:
         found = [equality(relation.columns[place].type_oid) for place in places]
         for name, each in zip(self.names, found, strict=True):
             if each is None:
-                raise SubscriptionError(f"{relation}: rows cannot be found by {name!r}, as its type has no plain `=`")
+                raise SubscriptionError(f"{relation}: rows cannot be found by {name!r}: its type cannot be compared")
         self._equalities = tuple(each for each in found if each is not None)
         self._single = len(self.places) == 1
         self._readers = tuple(each.from_cell for each in self._equalities)

@@ -21,6 +21,7 @@ from cdc.errors import CdcError
 from cdc.events import Gap, GapKind, Prepared, RowChange, SchemaChange, Truncate, Update
 from cdc.health import Status
 from cdc.predicate import TRUE
+from cdc.relation import Relation
 from cdc.row import Row
 from cdc.storing.contents import Columns, Contents
 from cdc.storing.feed import Feed
@@ -47,6 +48,7 @@ class Moving:
         table: the table, as `"schema.table"`.
         feed: the subscription that keeps it in step.
         is_filled: whether it was filled once.
+        stale: why it is to be filled anew, as soon as the loop can begin with that; None when it is not.
         wanted: why it is filled, in words; None when it is not.
         round: how often that was begun.
         holes: keys of rows with a value that neither was sent nor is held, so that they have to be read.
@@ -59,6 +61,7 @@ class Moving:
     _waits: Callable[[], bool] = staticmethod(lambda: False)
     """Whether the caller is a handler, which must not wait."""
     _status: Callable[[], Status] = staticmethod(lambda: Status.OFFLINE)
+    _wake: Callable[[], None] = staticmethod(lambda: None)
     _takes: Callable[[Handler], None] = staticmethod(lambda handler: None)
     """Raises ConfigurationError for a handler that the consumer cannot call."""
 
@@ -74,13 +77,13 @@ class Moving:
         self._lens: Lens | None = None
         self._columns: list[Columns] = []
         self._handlers: list[Handler] = []
-        self._place: Place | None = None
         self._live = False
         self._future: Future[None] = Future()
         self._failure: BaseException | None = None
         self._veiled: Changes = ()
         """What went when rights changed, and was not told yet."""
         self.is_filled = False
+        self.stale: str | None = None
         self.wanted: str | None = None
         self.round = 0
         self.holes: dict[Hashable, Texts] = {}
@@ -92,7 +95,7 @@ class Moving:
     @property
     def is_live(self) -> bool:
         """Whether it holds the table as it is, as far as the server has told."""
-        whole = self.is_filled and self._gathered is None and not self.holes
+        whole = self.is_filled and self._gathered is None and not (self.holes or self.stale)
         return whole and not self.feed.closed and self._status() is Status.LIVE
 
     def _made(self, contents: Contents, line: bytes) -> Any:
@@ -178,11 +181,22 @@ class Moving:
                 self._shown.clear()
                 self._shown.spoil()
 
+    def refill(self, reason: str) -> None:
+        """Have the table read again, from any thread; what is shown stays until that is done."""
+        self.stale = reason
+        self._wake()
+
+    def found(self, relation: Relation) -> None:
+        """The catalog describes the table like this."""
+        shown = self._shown
+        if shown is not None and self._gathered is None and shown.lens.relation != relation:
+            self.refill("the table looks different")
+
     def want(self, reason: str) -> None:
         """Have the table read from its beginning; what is shown stays until that is done."""
         assert self._lens is not None
         with self._mutex:
-            self.wanted, self.round = reason, self.round + 1
+            self.wanted, self.stale, self.round = reason, None, self.round + 1
             self._gathered = self._begun(self._lens)
             self.holes.clear()
             self.asked.clear()
@@ -197,7 +211,7 @@ class Moving:
     def gather(self, lens: Lens) -> None:
         """What is read is seen through this lens: what was gathered through another one goes."""
         with self._mutex:
-            if self._gathered is not None and self._gathered.lens is not lens:
+            if self._gathered is not None and self._gathered.lens.relation != lens.relation:
                 self._gathered = self._begun(lens)
                 self.holes.clear()
 
@@ -213,14 +227,14 @@ class Moving:
         with self._mutex:
             if self._gathered is not None:
                 self._gathered.fill(rows)
-                self._place = place
+                self._gathered.place = place
                 return ()
             contents, changes = self._shown, []
             assert contents is not None
             for slot, line in rows.items():
                 changes.append((slot, contents.rows.get(slot), line))
                 contents.put(slot, line)
-            self._place = place
+            contents.place = place
         return self._turned(contents, changes, None)
 
     def receive(self, event: Any) -> Any:
@@ -253,7 +267,7 @@ class Moving:
             if event._relation is not contents.lens.relation and event._relation != contents.lens.relation:
                 self.want("the table looks different")
                 return ()
-            self._place = event._place
+            contents.place = event._place
             changes = self._move(contents, event)
         return () if contents is self._gathered or not self._handlers else self._turned(contents, changes, event)
 
@@ -300,7 +314,7 @@ class Moving:
             rows = contents.rows
             contents.clear()
             self.holes.clear()
-            self._place = event._place
+            contents.place = event._place
         told = self._handlers and contents is self._shown
         return left(contents, rows, self._maker(contents), event.position) if told else ()
 

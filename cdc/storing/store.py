@@ -108,9 +108,10 @@ class Store(Moving, Mapping[Any, Any]):
     @property
     def position(self) -> Position | None:
         """The last change that it is as of; None before there was one."""
-        if self._place is None:
+        shown = self._shown
+        if shown is None or shown.place is None:
             return None
-        transaction, ordinal = self._place
+        transaction, ordinal = shown.place
         return transaction.position(ordinal)
 
     @property
@@ -125,8 +126,8 @@ class Store(Moving, Mapping[Any, Any]):
             return "not started"
         if status is Status.STOPPED:
             return "stopped" if self._failure is None else f"stopped: {self._failure}"
-        if not self.is_filled or self._gathered is not None:
-            why = f" ({self.wanted})" if self.wanted else ""
+        if not self.is_filled or self._gathered is not None or self.stale:
+            why = f" ({self.stale or self.wanted})"
             return f"filled anew, {self.read} rows read{why}" if self.is_filled else f"filled, {self.read} rows read"
         return f"reads {len(self.holes)} rows again" if self.holes else str(status)
 
