@@ -507,7 +507,7 @@ def test_kill_minus_nine_at_any_moment(database: str, db: psycopg.Connection, pa
     db.execute(VERSIONED)
     chance, lives = random.Random(5), list[list[str]]()
     with Calm(database, truncates):
-        for number in range(7):
+        for number in range(6):
             arguments = [sys.executable, "-c", CHILD, database, str(path)]
             with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
                 assert child.stdout is not None
@@ -535,7 +535,7 @@ class Calm(Writer):
         self._truncates = truncates
 
     def _write(self, db: psycopg.Connection) -> None:
-        time.sleep(0.005)
+        time.sleep(0.02)
         with suppress(_Truncates):
             super()._write(db if self._truncates else _Guarded(db))  # type: ignore[arg-type]
 
