@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -40,6 +41,9 @@ from cdc.ticker import Ticker
 from cdc.waiting import Call, Steps, Wait
 from cdc.watch import Watch
 
+if TYPE_CHECKING:
+    from cdc.boundary import Boundary
+
 __all__ = ["Connecting"]
 
 _LAST_SAVE = 1.0
@@ -58,9 +62,12 @@ class Connecting:
         is_stopping: whether somebody asked it to end.
         refused: why it has begun without a stream; None when it has not.
         polling: stands in for the stream while there is none.
+        boundary: knows whose subject expires, also while there is no stream.
         recorder: keeps what arrives in a file, when somebody asked for that.
         whole: whether transactions have to come at their commit from now on; see `Held.unsure`.
     """
+
+    boundary: Boundary
 
     def __init__(
         self,
@@ -79,7 +86,7 @@ class Connecting:
         self.recorder: Recorder | None = None
         self.is_stopping = False
         self.refused: CdcError | None = None
-        self.polling = Polling(target, caches, wake, lambda: self.is_stopping)
+        self.polling = Polling(target, dispatcher, caches, wake, lambda: self.is_stopping)
         self.whole = False
         self._end: tuple[Failure, BaseException] | None = None
         self._target = target
@@ -109,6 +116,7 @@ class Connecting:
         if self.session is not None:
             error.failure = self.session.why_lost(error.failure)
         log.warning("connection.lost", kind=error.failure.value, reason=str(error))
+        self.polling.stream(begins=False)
         self.set_status(Status.CONNECTING, self.history.lost(error, datetime.now(UTC)), error)
 
     def passing(self, error: Exception) -> CdcError:
@@ -219,7 +227,9 @@ class Connecting:
         deadline = time.monotonic() + seconds
         while not self.is_stopping and (left := deadline - time.monotonic()) > 0:
             yield from self.polling.steps()
-            yield Wait((), self.polling.patience(left))
+            if self.boundary.is_over:
+                yield from self.boundary.expire()
+            yield Wait((), self.boundary.patience(self.polling.patience(left)))
 
     def start(self, session: Session) -> Stream:
         """Begin to stream behind what was handed out in this process, else behind what was saved."""
@@ -228,6 +238,7 @@ class Connecting:
         # A temporary slot cannot be read again.
         whole = self.whole or (messages and session.slot.temporary)
         stream, interval = session.start(handed or session.saved.position, messages, whole)
+        self.polling.stream(begins=True)
         if self.recorder is not None:
             self.recorder.begin(session, stream)
         self._progress.standby = stream.standby

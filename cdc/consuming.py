@@ -210,22 +210,25 @@ class Consuming:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
         check_parts(subscription, self._namesakes.of(subscription))
-        session = self._loop.link.session
-        if session is None and self._loop.link.refused is None:
+        link = self._loop.link
+        session = link.session
+        if session is None and link.refused is None:
             self._unchecked[subscription] = cache
             self._namesakes.add(subscription)
             return
-        if self._loop.link.status in (Status.CONNECTING, Status.STOPPED):
-            doing = "reconnecting" if self._loop.link.status is Status.CONNECTING else "stopped"
+        if link.status is Status.STOPPED or (session is not None and link.status is Status.CONNECTING):
+            doing = "reconnecting" if link.status is Status.CONNECTING else "stopped"
             raise ConnectionFailed(f"the consumer is {doing}: a subscription to {subscription.label} needs the server")
-        assert session is not None
-        if isinstance(subscription, Listener) and session.messages is False:
+        if session is not None and isinstance(subscription, Listener) and session.messages is False:
             raise SubscriptionError(
                 f"{subscription}: the server was not asked for messages when streaming began: "
                 "call on_message before start() or run(), or have another handler of messages from the start"
             )
         try:
-            session.admission.check(subscription, cache)
+            if session is None:
+                link.polling.check(self._target.dsn, lambda admission: admission.check(subscription, cache))
+            else:
+                session.admission.check(subscription, cache)
         except psycopg.OperationalError as error:
             raise ConnectionFailed(f"the connection was lost while {subscription} was checked: {error}") from None
         self._admit(subscription, cache)

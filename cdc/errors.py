@@ -50,7 +50,7 @@ class FailureKind(StrEnum):
     POOLER = "pooler"
     """A connection pooler answers in the server's place."""
     SLOT = "slot"
-    """The replication slot is busy, lost, or another kind of slot."""
+    """The replication slot is busy or lost, or none is free."""
     PUBLICATION = "publication"
     """A publication is missing, or does not send what a subscription needs."""
     DECODE = "decode"

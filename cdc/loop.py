@@ -87,6 +87,7 @@ class Loop:
         self._house = Housekeeping(self.progress, self.caches, dispatcher, rights_interval, self.lot)
         self.wal = self._house.wal
         self.link = Connecting(target, dispatcher, self.caches, self.progress, self._house, backoff, self.watch, wake)
+        self.link.polling.hand = self._delivery.between
         self.snapshots = Beside(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
         )
@@ -94,6 +95,7 @@ class Loop:
         self.boundary = Boundary(
             self.link, dispatcher, self._delivery, self._house, self.snapshots, self.caches, self.progress
         )
+        self.link.boundary = self.boundary
         self._gaps = Gaps(self._house, self.boundary, self._delivery, self.progress, self._until)
 
     def steps(self) -> Steps:

@@ -19,11 +19,13 @@ import psycopg
 from cdc.admission import Admission
 from cdc.caching.cache import Cache
 from cdc.connection import connect
-from cdc.errors import CdcError, ConnectionFailed, SubscriptionError
-from cdc.failures import first_line
+from cdc.dispatcher import Dispatcher
+from cdc.errors import CdcError, ConnectionFailed
+from cdc.failures import first_line, translated
 from cdc.log import log
 from cdc.poll_reader import PollReader, TooManyRows
-from cdc.polled import Finding, Polled, PolledCache
+from cdc.polled import Finding, Polled, PolledCache, PolledStore
+from cdc.storing.feed import Feed
 from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.values import Types
@@ -65,23 +67,28 @@ class Polling:
 
     Args:
         target: what the consumer connects to.
+        dispatcher: knows the stores.
         caches: the caches, by the subscription that clears them.
         wake: ends a wait of the loop, from any thread.
         is_stopping: whether the loop is to end.
 
     Attributes:
         since: since when it polls, in UTC; None while it does not.
+        hand: hands something over to a store; None when nothing is left to do.
     """
 
     def __init__(
         self,
         target: Target,
+        dispatcher: Dispatcher,
         caches: Mapping[Subscription, Cache],
         wake: Callable[[], None],
         is_stopping: Callable[[], bool],
     ) -> None:
         self.since: datetime | None = None
+        self.hand: Callable[[Subscription, Any], Steps | None] = _to_nobody
         self._target = target
+        self._dispatcher = dispatcher
         self._caches = caches
         self._wake = wake
         self._is_stopping = is_stopping
@@ -95,6 +102,9 @@ class Polling:
         self._too_large: dict[Subscription, float] = {}
         self._last: datetime | None = None
         self._due_at = 0.0
+        self._streams = False
+        self._parted_at = 0.0
+        """When the last stream was lost, by time.monotonic()."""
 
     @property
     def is_active(self) -> bool:
@@ -109,18 +119,22 @@ class Polling:
         if self._wanted():
             log.warning("polling.begun", every=self._target.fallback.interval, reason=reason)
 
-    def end(self) -> list[Polled]:
-        """The stream is live: what is being read is of no use any more. Gives back what was polled."""
+    def stream(self, begins: bool) -> None:
+        """A stream begins, or the stream is lost."""
+        if self._streams and not begins:
+            self._parted_at = time.monotonic()
+        self._streams = begins
+
+    def end(self) -> None:
+        """The stream is live: what is being read is of no use any more."""
         if self.since is None:
-            return []
-        polled = [each for each in self._polled.values() if each.subscription in self._rows]
+            return
         if self._polled:
-            log.info("polling.ended", tables=len(polled))
+            log.info("polling.ended", tables=len(self._rows))
         self.close()
         self.since = self._last = None
         for kept in (self._polled, self._rows, self._problems, self._too_large):
             kept.clear()
-        return polled
 
     def close(self) -> None:
         """Give back the thread and the connection. Never waits."""
@@ -134,23 +148,40 @@ class Polling:
         That takes an ordinary connection. `check` decides about what was subscribed, where nobody has done that yet;
         what it raises is the user's to mend.
         """
-        target = self._target
-        if not target.fallback.polls:
+        fallback = self._target.fallback
+        if not fallback.polls:
             return False
         try:
-            with closing(connect(dsn, Witness(dsn, self._is_stopping).of_ordinary)) as connection:
-                connection.execute("SET lock_timeout = '5s'")
+            connection = self._connected(dsn)
+        except CdcError as refusal:
+            return self.since is not None and isinstance(refusal, ConnectionFailed)
+        with closing(connection):
+            try:
                 row = connection.execute("SELECT pg_catalog.current_setting('wal_level')").fetchone()
-                if row is None or not target.fallback.covers(error, row[0]):
+                if row is None or not fallback.covers(error, row[0]):
                     return False
                 if check is not None:
-                    check(_admission(connection, target))
-        except (ConnectionFailed, psycopg.Error):
-            return self.since is not None
-        except CdcError as refusal:
-            raise refusal if isinstance(refusal, SubscriptionError) else error from None
+                    check(_admission(connection, self._target))
+            except (ConnectionFailed, psycopg.Error):
+                return self.since is not None
         self.begin(dsn, str(error))
         return True
+
+    def check(self, dsn: str, check: Callable[[Admission], None]) -> None:
+        """Decide about a subscription that is made while there is no stream.
+
+        Raises what `check` raises, and ConnectionFailed when nobody can be asked.
+        """
+        try:
+            with closing(self._connected(dsn)) as connection:
+                check(_admission(connection, self._target))
+        except psycopg.Error as error:
+            raise translated(error) from None
+
+    def _connected(self, dsn: str) -> psycopg.Connection[Any]:
+        connection = connect(dsn, Witness(dsn, self._is_stopping).of_ordinary)
+        connection.execute("SET lock_timeout = '5s'")
+        return connection
 
     def beside(self, give_up: Callable[[], None], function: Callable[..., None], *arguments: Any) -> Steps:
         """Do what may take its time, and go on polling meanwhile; `give_up` lets it end soon."""
@@ -209,13 +240,17 @@ class Polling:
         """What is to be polled."""
         wanted: dict[Subscription, Polled] = {}
         for subscription, cache in list(self._caches.items()):
-            if not subscription.closed:
-                wanted[subscription] = self._polled.get(subscription) or PolledCache(subscription, cache)
+            wanted[subscription] = self._polled.get(subscription) or PolledCache(subscription, cache)
+        for each in self._dispatcher.readers:
+            if isinstance(each, Feed) and not each.closed:
+                wanted[each] = self._polled.get(each) or PolledStore(each, self.hand)
         self._polled = wanted
         return wanted
 
     def _ask(self, wanted: list[Polled], now: float) -> None:
         due = [each for each in wanted if self._too_large.get(each.subscription, 0.0) <= now]
+        if self._streams:
+            due = [each for each in due if not each.is_kept]
         if self._eyes is None:
             self._eyes = _Eyes(self._target, self._is_stopping)
         self._future = self._eyes.thread.submit(_look, self._eyes, self._target, self._dsn, due)
@@ -235,6 +270,8 @@ class Polling:
             if of.closed:
                 continue
             if isinstance(outcome, Finding):
+                if outcome.is_first and (self._streams or outcome.began < self._parted_at):
+                    continue  # The stream has brought something else since.
                 self._rows[of] = outcome.rows
                 self._note(of, None)
                 yield from polled.apply(outcome)
@@ -275,6 +312,10 @@ def _admission(connection: psycopg.Connection[Any], target: Target) -> Admission
     admission = Admission(connection, target.publications, {}, Types(target.decoders), target.options.binary)
     admission.judge.session_functions = target.session_functions
     return admission
+
+
+def _to_nobody(subscription: Subscription, event: Any) -> None:
+    """What is handed over before there is somebody who does it."""
 
 
 def _clock(moment: datetime) -> str:

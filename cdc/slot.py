@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from cdc.errors import ConfigurationError, GapError, SlotError
+from cdc.errors import ConfigurationError, FailureKind, GapError, SlotError
 from cdc.events import Gap, GapKind
 from cdc.log import log
 from cdc.lsn import Lsn, Position
@@ -255,11 +255,15 @@ class Opening:
 def _check_kind(row: SlotRow, identity: Identity) -> None:
     if row.slot_type != "logical" or row.plugin != "pgoutput":
         kind = row.plugin or row.slot_type
-        raise SlotError(f"slot {row.name!r} is a {kind} slot, which cdc cannot read: choose another slot name")
+        raise SlotError(
+            f"slot {row.name!r} is a {kind} slot, which cdc cannot read: choose another slot name",
+            failure=FailureKind.CONFIGURATION,
+        )
     if row.database != identity.database:
         raise SlotError(
             f"slot {row.name!r} belongs to database {row.database!r}, not {identity.database!r}: "
-            "choose another slot name or mend the DSN"
+            "choose another slot name or mend the DSN",
+            failure=FailureKind.CONFIGURATION,
         )
 
 

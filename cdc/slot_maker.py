@@ -13,7 +13,7 @@ import psycopg
 from psycopg import errors, pq, sql
 
 from cdc.connection import ReplicationConnection
-from cdc.errors import CdcError, ConnectionFailed, SlotError
+from cdc.errors import CdcError, ConnectionFailed, FailureKind, SlotError
 from cdc.failures import first_line
 from cdc.log import log
 from cdc.lsn import Lsn
@@ -62,7 +62,10 @@ class SlotMaker:
                 "(`cdc slots` shows them), or raise max_replication_slots and restart the server"
             ) from None
         except errors.InvalidName as error:
-            raise SlotError(f"{error}: a slot name has lower-case letters, digits and underscores") from None
+            raise SlotError(
+                f"{error}: a slot name has lower-case letters, digits and underscores",
+                failure=FailureKind.CONFIGURATION,
+            ) from None
         except errors.OperationalError as error:
             raise ConnectionFailed(f"the slot could not be created: {error}") from None
         except ConnectionFailed:
@@ -84,7 +87,8 @@ class SlotMaker:
         except (errors.ObjectNotInPrerequisiteState, errors.FeatureNotSupported) as error:
             raise SlotError(
                 f"slot {name!r} cannot be made a failover slot ({first_line(error)}): leave out failover=True, or make "
-                "the slot anew with it"
+                "the slot anew with it",
+                failure=FailureKind.CONFIGURATION,
             ) from None
         log.info("slot.failover", slot=name)
 

@@ -148,6 +148,7 @@ class Config(BaseSettings):
     temporary: bool = False
     state: _Name = "database"
     on_gap: Literal["stop", "deliver", "resync"] | None = None
+    fallback: Literal["poll"] | None = None
     require_subject: bool = False
     backoff_first: _Seconds = 2.0
     backoff_longest: _Seconds = 32.0

@@ -92,6 +92,7 @@ def _consumer(config: Config) -> Consumer:
         slot=config.slot,
         state=None if config.state == "none" else str(Path(config.state).expanduser()),
         on_gap=config.on_gap,
+        fallback=config.fallback,
         require_subject=config.require_subject,
         backoff=Backoff(first=config.backoff_first, longest=config.backoff_longest),
         rights_interval=config.rights_interval,

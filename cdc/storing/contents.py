@@ -122,6 +122,15 @@ class Contents:
         for postings in self.indexes.values():
             postings.slots = {}
 
+    def follow(self, shown: Contents) -> None:
+        """They take the place of others, which a file may have followed."""
+        if shown.unsaved is None:
+            return
+        if self.lens.relation == shown.lens.relation:
+            self.unsaved = Unsaved.between(shown.rows, shown.unsaved, self.rows)
+        else:
+            self.unsaved = Unsaved.of(self.rows)
+
     def spoil(self) -> None:
         """What goes or changes now does so for another reason than the table's changes."""
         if self.unsaved is not None:

@@ -127,12 +127,8 @@ class Kept:
 
     def complete(self, shown: Contents | None, gathered: Contents) -> None:
         """What was gathered takes the place of what was shown."""
-        if gathered.unsaved is not None or shown is None or shown.unsaved is None:
-            return
-        if gathered.lens.relation == shown.lens.relation:
-            gathered.unsaved = Unsaved.between(shown.rows, shown.unsaved, gathered.rows)
-        else:
-            gathered.unsaved = Unsaved.of(gathered.rows)
+        if gathered.unsaved is None and shown is not None:
+            gathered.follow(shown)
 
     # To the file.
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from cdc.tuples import Cell
+from cdc.tuples import UNCHANGED, Cell
 
-__all__ = ["cells_of", "line_of"]
+__all__ = ["cells_of", "filled", "line_of"]
 
 _SPECIAL = re.compile(rb"[\\\b\f\n\r\t\v]")
 _ESCAPES = {
@@ -32,6 +32,15 @@ def cells_of(line: bytes) -> Sequence[Cell]:
     cells: list[Cell] = [*line.split(b"\t")]
     if b"\\" in line:
         return [_read(cell) for cell in line.split(b"\t")]
+    return cells
+
+
+def filled(new: Sequence[Cell], held: bytes | None) -> list[Cell]:
+    """The cells of a new row, those that were not sent from the line that is held."""
+    cells = list(new)
+    if held is not None and UNCHANGED in cells:
+        known = cells_of(held)
+        return [known[place] if cell is UNCHANGED else cell for place, cell in enumerate(cells)]
     return cells
 
 

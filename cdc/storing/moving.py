@@ -27,8 +27,9 @@ from cdc.storing.contents import Columns, Contents
 from cdc.storing.feed import Feed
 from cdc.storing.kept import Kept
 from cdc.storing.lens import Lens
-from cdc.storing.line import cells_of, line_of
+from cdc.storing.line import cells_of, filled, line_of
 from cdc.storing.model import Model
+from cdc.storing.polled_rows import PolledRows
 from cdc.storing.telling import Changes, Filled, Handler, differences, left, tell, turned
 from cdc.transaction import Place
 from cdc.tuples import UNCHANGED, Cell
@@ -56,6 +57,7 @@ class Moving:
         read: rows that were read for this fill.
         note: what else hears of the table's changes, while rows of it are read.
         kept: the side that its file sees; None for a store without a file.
+        is_polled: whether what readers see was found by polling, so that it is as of no place in the stream.
     """
 
     _waits: Callable[[], bool] = staticmethod(lambda: False)
@@ -82,7 +84,7 @@ class Moving:
         self._failure: BaseException | None = None
         self._veiled: Changes = ()
         """What went when rights changed, and was not told yet."""
-        self.is_filled = False
+        self.is_filled = self.is_polled = False
         self.stale: str | None = None
         self.wanted: str | None = None
         self.round = 0
@@ -173,7 +175,7 @@ class Moving:
     def deny(self) -> None:
         """It may not show anything, whatever the table has."""
         with self._mutex:
-            self._gathered, self.wanted, self.is_filled = None, None, True
+            self._gathered, self.wanted, self.is_filled, self.is_polled = None, None, True, False
             self.holes.clear()
             if self._shown is not None:
                 before = Contents(self._shown.lens)
@@ -249,6 +251,8 @@ class Moving:
             changes = self._truncate(event)
         elif isinstance(event, Filled):
             changes = self._complete(event.changes)
+        elif isinstance(event, PolledRows):
+            changes = self._poll(event)
         elif isinstance(event, Gap):
             changes = self._gap(event)
         else:
@@ -282,7 +286,7 @@ class Moving:
         before = after if old is None else slot_of(old.cells)
         moved: Moved = []
         held = rows.get(before) if isinstance(event, Update) else None
-        cells = _filled(new, held)
+        cells = filled(new.cells, held)
         if before != after and isinstance(event, Update) and not _is_other(contents, old, held):
             moved += self._gone(contents, before)
         outcome = lens.shows(cells, event._place[0].commit_microseconds)
@@ -327,6 +331,17 @@ class Moving:
             self.want(gap.reason)
         return ()
 
+    def _poll(self, polled: PolledRows) -> Changes:
+        """What readers see follows the polls until it is read anew beside the stream, whose changes it waits for."""
+        with self._mutex:
+            if self._shown is None or not (polled.is_first or self.is_polled):
+                return ()
+            if polled.is_first:
+                self.want("it was polled while there was no stream")
+            self._shown, changes = polled.taken_by(self._shown, self._columns, self._maker)
+            self.is_polled, self._shown.place = True, None
+        return changes
+
     def _complete(self, changes: Changes) -> Changes:
         """What was gathered is whole, and takes the place of what was shown."""
         with self._mutex:
@@ -336,6 +351,7 @@ class Moving:
             if self.kept is not None:
                 self.kept.complete(shown, gathered)
             self._shown, self._gathered, self.wanted, self.is_filled = gathered, None, None, True
+            self.is_polled = False
         if not self._handlers or shown is None:
             return ()
         return differences(shown, gathered, self._maker(shown), self._maker(gathered))
@@ -346,15 +362,6 @@ class Moving:
     def _turned(self, contents: Contents, changes: Any, event: RowChange | None) -> Changes:
         position = None if event is None else event.position
         return turned(contents, changes, self._maker(contents), position)
-
-
-def _filled(new: Row, held: bytes | None) -> list[Cell]:
-    """The cells of a new row, those that were not sent from the line that is held."""
-    cells = list(new.cells)
-    if held is not None and UNCHANGED in cells:
-        known = cells_of(held)
-        return [known[place] if cell is UNCHANGED else cell for place, cell in enumerate(cells)]
-    return cells
 
 
 def _text(cell: Cell) -> str:

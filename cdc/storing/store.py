@@ -107,7 +107,7 @@ class Store(Moving, Mapping[Any, Any]):
 
     @property
     def position(self) -> Position | None:
-        """The last change that it is as of; None before there was one."""
+        """The last change that it is as of; None before there was one, and while it is polled."""
         shown = self._shown
         if shown is None or shown.place is None:
             return None
@@ -126,6 +126,8 @@ class Store(Moving, Mapping[Any, Any]):
             return "not started"
         if status is Status.STOPPED:
             return "stopped" if self._failure is None else f"stopped: {self._failure}"
+        if self.is_polled and status is Status.CONNECTING:
+            return f"polled, {len(self)} rows"
         if not self.is_filled or self._gathered is not None or self.stale:
             why = f" ({self.stale or self.wanted})"
             return f"filled anew, {self.read} rows read{why}" if self.is_filled else f"filled, {self.read} rows read"
