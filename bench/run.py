@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import cache
 import contest
 import decode
 import delivery
@@ -38,6 +39,7 @@ SCRIPTS: tuple[ModuleType, ...] = (
     snapshot,
     store,
     fanout,
+    cache,
 )
 LEAST = 100
 

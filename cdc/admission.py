@@ -28,7 +28,6 @@ from cdc.refusals import check_binary, check_collation, deny, no_table, refuse_c
 from cdc.relation import Relation
 from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable
-from cdc.store_ground import ground_of
 from cdc.storing.feed import Feed
 from cdc.subscription import Subscription
 from cdc.values import TypeInfo, Types
@@ -104,7 +103,6 @@ class Admission:
         decision = self._judged(subscription, relation)
         if isinstance(subscription, Feed):
             subscription.store.bind(self.judge.lens(subscription, relation))
-            subscription.ground = ground_of(self._connection, self._names, relation.oid)
         if isinstance(subscription, Feed) or subscription._in_parts:
             check_readable(self._connection, self._names, subscription, self._binary)
         if decision is not None:

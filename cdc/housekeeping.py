@@ -22,6 +22,7 @@ from cdc.lot import AT_ONCE, Lot
 from cdc.lsn import Lsn, Position
 from cdc.parked import Parked
 from cdc.progress import Progress
+from cdc.refusals import refuse_new_children
 from cdc.session import Session
 from cdc.stream import Stream
 from cdc.subscription import Subscription
@@ -52,6 +53,7 @@ class Housekeeping:
         holds: whether nothing may be saved, since a gap was not told to everybody yet.
         requests: parked events that are to be handed over again.
         wal: what the slot keeps of the server's WAL.
+        looks: called every few seconds, as soon as there is a connection.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Housekeeping:
         self.before_save: list[Callable[[Session], None]] = []
         self.holds = False
         self.wal = WalWatch()
+        self.looks: list[Callable[[Session], None]] = []
         self._progress = progress
         self._caches = caches
         self._dispatcher = dispatcher
@@ -78,6 +81,7 @@ class Housekeeping:
         self._told_at = 0.0
         self._saved_at = self._fenced_at = self._pinged_at = self._parked_at = self._wal_at = 0.0
         self._rights_at = time.monotonic()
+        self._looks_at = 0.0
 
     def due(self, session: Session, stream: Stream, now: float) -> Iterator[Callable[[], None]]:
         """The duties that are due at `now`; each may block for a round trip."""
@@ -94,6 +98,9 @@ class Housekeeping:
         if now - self._rights_at >= self._rights_interval:
             self._rights_at = now
             yield partial(self._refresh_rights, session, stream)
+        if now - self._looks_at >= self._rights_interval:
+            self._looks_at = now
+            yield from (partial(look, session) for look in self.looks)
         if now - self._wal_at >= _WAL_EVERY:
             self._wal_at = now
             yield partial(self._look_at_slot, session)
@@ -189,7 +196,8 @@ class Housekeeping:
         """Read them again. While somebody alters a published table its lock would hold up the stream: then later."""
         with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
             session.check_publications()
-            session.admission.check_published(self._dispatcher.subscriptions)
+            session.admission.check_published(subscriptions := self._dispatcher.subscriptions)
+            refuse_new_children(session.control, subscriptions)
             self.rights_changed = session.admission.judge.refresh(stream.standby.finished_lsn) or self.rights_changed
 
     def _look_at_slot(self, session: Session) -> None:

@@ -91,7 +91,8 @@ class Loop:
         self.snapshots = Beside(
             target, dispatcher, self._delivery, self._house, self.progress, wake, lambda: self.link.is_stopping
         )
-        self._revision = Revision(self.link, dispatcher, self._delivery, self._house, self.progress)
+        self._revision = Revision(self.link, dispatcher, self._delivery, self._house, self.progress, self.caches)
+        self.rewriting = self._revision.rewriting
         self.boundary = Boundary(
             self.link, dispatcher, self._delivery, self._house, self.snapshots, self.caches, self.progress
         )

@@ -38,6 +38,7 @@ __all__ = [
     "no_table",
     "refuse",
     "refuse_cached",
+    "refuse_new_children",
     "unpublished",
 ]
 
@@ -56,6 +57,13 @@ def check_binary(subscription: Subscription, cache: Cache | None) -> None:
             f"{subscription.schema}.{subscription.table}: {wants} compares values in text form, and this consumer "
             "reads binary cells: leave out binary=True, or give this subscription a consumer of its own"
         )
+
+
+def refuse_new_children(connection: psycopg.Connection[Any], subscriptions: Iterable[Subscription]) -> None:
+    """The same for a table that has got them since, where changes clear a cache that is not ours."""
+    for each in subscriptions:
+        if clearing_of(each.handler) is not None and each._oid is not None:
+            refuse_children(connection, each._oid, f"{each.schema}.{each.table}")
 
 
 def refuse_cached(connection: psycopg.Connection[Any], relation: Relation, subscription: Subscription) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Mapping
 
+from cdc.caching.cache import Cache
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -18,6 +19,7 @@ from cdc.housekeeping import Housekeeping
 from cdc.log import log
 from cdc.progress import Progress
 from cdc.relation import Relation
+from cdc.rewriting import Rewriting
 from cdc.session import Session
 from cdc.stream import Stream
 from cdc.subscription import Subscription
@@ -37,11 +39,22 @@ class Revision:
         delivery: hands events to handlers.
         house: is told that the duties are due.
         progress: knows the place of the last change.
+        caches: the caches, by the subscription that clears them.
+
+    Attributes:
+        rewriting: is told of rewrites of tables, which come by the same way.
     """
 
     def __init__(
-        self, link: Connecting, dispatcher: Dispatcher, delivery: Delivery, house: Housekeeping, progress: Progress
+        self,
+        link: Connecting,
+        dispatcher: Dispatcher,
+        delivery: Delivery,
+        house: Housekeeping,
+        progress: Progress,
+        caches: Mapping[Subscription, Cache],
     ) -> None:
+        self.rewriting = Rewriting(dispatcher, delivery, house, progress, caches)
         self._link = link
         self._dispatcher = dispatcher
         self._delivery = delivery
@@ -53,6 +66,8 @@ class Revision:
         if relation.schema == "cdc":
             if relation.table == "rights":
                 self._dispatcher.attend(relation.oid, self)
+            elif relation.table == "rewrites":
+                self._dispatcher.attend(relation.oid, self.rewriting)
             return
         judge = session.admission.judge
         news = relation.oid in judge.changed
@@ -78,6 +93,7 @@ class Revision:
     def steps(self, session: Session, stream: Stream) -> Steps:
         """Rights have changed: judge by them from here on."""
         self._house.rights_changed = False
+        yield from self.rewriting.steps(stream)
         admission = session.admission
         with session.busy():
             yield Call(admission.judge.settle)

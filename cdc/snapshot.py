@@ -28,6 +28,8 @@ from cdc.pgoutput import RelationMessage
 from cdc.publication import read_publications, sent_of
 from cdc.sent import EVERY_ROW
 from cdc.server import nudge, written_lsn
+from cdc.store_ground import ground_of
+from cdc.storing.feed import Feed
 from cdc.subscription import Subscription
 from cdc.tuples import Cell
 
@@ -126,6 +128,8 @@ def check_readable(
         connection.execute(sql.SQL("SELECT FROM {} LIMIT 0").format(sql.Identifier(schema, table)))
     except errors.InsufficientPrivilege as error:
         raise _refused(message, error) from None
+    if isinstance(subscription, Feed):
+        subscription.ground = ground_of(connection, publications, message.oid)
 
 
 class ChunkReader:

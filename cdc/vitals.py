@@ -80,4 +80,4 @@ def _notes(loop: Loop, target: Target, subscriptions: Sequence[Subscription]) ->
         notes.append(_IN_ORDER if in_order else _NEWEST)
     if denied:
         notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
-    return (*notes, *loop.snapshots.notes())
+    return (*notes, *loop.rewriting.notes, *loop.snapshots.notes())

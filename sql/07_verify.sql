@@ -89,6 +89,20 @@ LEFT JOIN pg_catalog.pg_publication_tables p
 CROSS JOIN LATERAL (SELECT count(*) AS triggers FROM pg_catalog.pg_event_trigger
                     WHERE evtname IN ('cdc_rights', 'cdc_rights_dropped') AND evtenabled IN ('O', 'A')) AS t;
 
+-- Rewrites in the stream: the table cdc.rewrites and what fills it
+SELECT wanted.name AS publication, c.oid IS NOT NULL AS "table", p.tablename IS NOT NULL AS published, t.triggers,
+       CASE WHEN c.oid IS NULL THEN 'Caches do not notice DDL that changes rows: run 20_rewrites.sql as a superuser.'
+            WHEN t.triggers < 3 THEN 'An event trigger is missing or disabled: run 20_rewrites.sql, or ALTER EVENT TRIGGER … ENABLE;'
+            WHEN p.tablename IS NULL THEN format('It is not published: ALTER PUBLICATION %I ADD TABLE cdc.rewrites;', wanted.name)
+       END AS warning
+FROM (SELECT coalesce(nullif(current_setting('cdc.publication', true), ''), 'wells') AS name) AS wanted
+LEFT JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass('cdc.rewrites')
+LEFT JOIN pg_catalog.pg_publication_tables p
+    ON p.pubname = wanted.name AND p.schemaname = 'cdc' AND p.tablename = 'rewrites'
+CROSS JOIN LATERAL (SELECT count(*) AS triggers FROM pg_catalog.pg_event_trigger
+                    WHERE evtname IN ('cdc_rewrites', 'cdc_rewrites_altered', 'cdc_rewrites_dropped')
+                      AND evtenabled IN ('O', 'A')) AS t;
+
 -- The slots of this database
 SELECT slot_name, plugin, temporary, active_pid, confirmed_flush_lsn, wal_status,
        pg_size_pretty(lag.bytes) AS lag, pg_size_pretty(safe_wal_size) AS safe_wal_size,

@@ -21,6 +21,9 @@ SETUP = read_script("01_schema.sql") + read_script("09_parked.sql")
 RIGHTS = read_script("10_rights.sql")
 """The table cdc.rights, in the publication wells, as `cdc setup` makes it for a superuser."""
 
+REWRITES = RIGHTS + read_script("20_rewrites.sql")
+"""The same with the table cdc.rewrites."""
+
 MUCH_LATER = (
     "DO $$ BEGIN CREATE TEMP TABLE later (number int); FOR n IN 1..1100 LOOP BEGIN INSERT INTO later VALUES (n); "
     "EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; DROP TABLE later; END $$"

@@ -72,8 +72,8 @@ def setup(
 ) -> None:
     """Prepare a database: the schema cdc and the publication, and what the flags ask for.
 
-    A superuser also gets the table cdc.rights, published too, and event triggers that fill it: rights are applied at
-    their place in the stream then.
+    A superuser also gets the tables cdc.rights and cdc.rewrites, published too, and event triggers that fill them:
+    rights are applied at their place in the stream then, and caches are cleared when DDL rewrites a table.
 
     Run it as often as you like: what is there stays as it is. It is one transaction. `cdc drop --everything` undoes
     what it made. Names of tables are case-sensitive; one with quotes is read as SQL reads it.
@@ -116,6 +116,7 @@ def _scripts(all_tables: bool, role: bool, rls: bool, replica_identity_full: boo
         "02_role.sql": role,
         "09_parked.sql": True,
         "10_rights.sql": True,
+        "20_rewrites.sql": True,
     }
     return [name for name, wanted in chosen.items() if wanted]
 

@@ -11,7 +11,7 @@ from typing import Any
 from cdc.row import Row
 from cdc.storing.keys import Keys
 from cdc.storing.lens import Lens
-from cdc.storing.line import cells_of
+from cdc.storing.line import cells_of, line_of
 from cdc.storing.unsaved import Unsaved
 from cdc.transaction import Place
 
@@ -122,6 +122,12 @@ class Contents:
         for postings in self.indexes.values():
             postings.slots = {}
 
+    def is_other(self, old: Row | None, held: bytes | None) -> bool:
+        """Whether what is held under an old key is another row by now, as when two rows change their keys at once."""
+        if old is None or held is None or old.shape is not self.lens.relation.whole:
+            return False
+        return line_of(old.cells) != held
+
     def follow(self, shown: Contents) -> None:
         """They take the place of others, which a file may have followed."""
         if shown.unsaved is None:
@@ -130,6 +136,7 @@ class Contents:
             self.unsaved = Unsaved.between(shown.rows, shown.unsaved, self.rows)
         else:
             self.unsaved = Unsaved.of(self.rows)
+        self.unsaved.spoilt = shown.unsaved.spoilt
 
     def spoil(self) -> None:
         """What goes or changes now does so for another reason than the table's changes."""

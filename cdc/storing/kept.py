@@ -118,17 +118,20 @@ class Kept:
 
     # When contents change places.
 
-    def gather(self, gathered: Contents) -> None:
-        """These contents are gathered from now on."""
+    def gather(self, gathered: Contents) -> Contents:
+        """These contents are gathered from now on; the same."""
         self.past, self.has_all = None, False
         shown = self._store._shown
         if shown is None or shown.unsaved is None:
             gathered.unsaved = Unsaved(True)
+        return gathered
 
     def complete(self, shown: Contents | None, gathered: Contents) -> None:
         """What was gathered takes the place of what was shown."""
         if gathered.unsaved is None and shown is not None:
             gathered.follow(shown)
+        if gathered.unsaved is not None:
+            gathered.unsaved.spoilt = False  # It was read.
 
     # To the file.
 

@@ -76,6 +76,10 @@ class Keys:
             return {self.of_cells(cells_of(line)): line for line in lines}
         return made
 
+    def texts(self, cells: Sequence[Cell]) -> tuple[str, ...]:
+        """The key of a row as the text of its values."""
+        return tuple(cell.decode() if isinstance(cell, bytes) else "" for cell in (cells[each] for each in self.places))
+
     def of_python(self, value: Any) -> Hashable:
         """The slot of what a user gives; `NOWHERE` for what no row can have. Raises TypeError for another type."""
         if self._single:

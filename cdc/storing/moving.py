@@ -22,7 +22,6 @@ from cdc.events import Gap, GapKind, Prepared, RowChange, SchemaChange, Truncate
 from cdc.health import Status
 from cdc.predicate import TRUE
 from cdc.relation import Relation
-from cdc.row import Row
 from cdc.storing.contents import Columns, Contents
 from cdc.storing.feed import Feed
 from cdc.storing.kept import Kept
@@ -32,7 +31,7 @@ from cdc.storing.model import Model
 from cdc.storing.polled_rows import PolledRows
 from cdc.storing.telling import Changes, Filled, Handler, differences, left, tell, turned
 from cdc.transaction import Place
-from cdc.tuples import UNCHANGED, Cell
+from cdc.tuples import UNCHANGED
 
 __all__ = ["Moving"]
 
@@ -79,7 +78,6 @@ class Moving:
         self._lens: Lens | None = None
         self._columns: list[Columns] = []
         self._handlers: list[Handler] = []
-        self._live = False
         self._future: Future[None] = Future()
         self._failure: BaseException | None = None
         self._veiled: Changes = ()
@@ -220,9 +218,7 @@ class Moving:
     def _begun(self, lens: Lens) -> Contents:
         """Contents that are gathered from now on."""
         contents = Contents(lens, self._columns)
-        if self.kept is not None:
-            self.kept.gather(contents)
-        return contents
+        return contents if self.kept is None else self.kept.gather(contents)
 
     def merge(self, rows: Mapping[Any, bytes], place: Place) -> Changes:
         """Take in rows of a chunk, all of which may be shown, at their place; what is to be told of them."""
@@ -287,13 +283,13 @@ class Moving:
         moved: Moved = []
         held = rows.get(before) if isinstance(event, Update) else None
         cells = filled(new.cells, held)
-        if before != after and isinstance(event, Update) and not _is_other(contents, old, held):
+        if before != after and isinstance(event, Update) and not contents.is_other(old, held):
             moved += self._gone(contents, before)
         outcome = lens.shows(cells, event._place[0].commit_microseconds)
         if outcome & TRUE and UNCHANGED in cells:
             # Whether it is to be seen, or what of it, lies in a value that was not sent and is not held.
             self.asked.discard(after)
-            self.holes[after] = tuple(_text(cells[place]) for place in lens.keys.places)
+            self.holes[after] = lens.keys.texts(cells)
             outcome = 0
             moved += [] if (line := contents.drop(after)) is None else [(after, line, None)]
         elif outcome != TRUE:
@@ -350,8 +346,8 @@ class Moving:
                 return changes
             if self.kept is not None:
                 self.kept.complete(shown, gathered)
-            self._shown, self._gathered, self.wanted, self.is_filled = gathered, None, None, True
-            self.is_polled = False
+            self._shown, self._gathered, self.wanted = gathered, None, None
+            self.is_filled, self.is_polled = True, False
         if not self._handlers or shown is None:
             return ()
         return differences(shown, gathered, self._maker(shown), self._maker(gathered))
@@ -362,14 +358,3 @@ class Moving:
     def _turned(self, contents: Contents, changes: Any, event: RowChange | None) -> Changes:
         position = None if event is None else event.position
         return turned(contents, changes, self._maker(contents), position)
-
-
-def _text(cell: Cell) -> str:
-    return cell.decode() if isinstance(cell, bytes) else ""
-
-
-def _is_other(contents: Contents, old: Row | None, held: bytes | None) -> bool:
-    """Whether what is held under the old key is another row by now, as when two rows change their keys at once."""
-    if old is None or held is None or old.shape is not contents.lens.relation.whole:
-        return False
-    return line_of(old.cells) != held

@@ -27,6 +27,7 @@ SMALL = {
     "store": 300,
     "fanout": 300,
     "policy": 500,
+    "cache": 800,
 }
 WANTED = {
     "end_to_end": {
@@ -48,6 +49,7 @@ WANTED = {
     "snapshot": {"copy_rows_per_second", "consumer_ratio", "consumer_written_ratio", "consumer_next_to_select_ratio"},
     "store": {"fill_ratio", "copy_rows_per_second", "bytes_per_row", "store_lookups_per_second"},
     "fanout": {"one_10000_ratio", "all_10000_ratio", "path_10000_ratio", "asking_ratio", "subscriber_bytes"},
+    "cache": {"hit_ratio", "hit_8_threads_ratio", "miss_ratio", "miss_tombstone_ratio", "entry_bytes"},
     "profile_path": {"split_microseconds", "take_the_frames_microseconds", "the_loops_own_steps_microseconds"},
 }
 

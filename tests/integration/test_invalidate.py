@@ -134,6 +134,15 @@ def test_what_a_cache_is_refused_is_refused(database: str, db: psycopg.Connectio
         consumer.start()
 
 
+def test_a_table_that_gets_children_ends_it(kind: str, database: str, db: psycopg.Connection) -> None:
+    """Their rows are seen through the table, and not every change of them is sent as its own."""
+    running = Running(kind, database, lambda running: running.consumer.invalidate({}, "wells", key="id"))
+    with pytest.raises(cdc.SubscriptionError, match="partitions or child tables"), running:
+        begun(running, db)
+        db.execute("CREATE TABLE child () INHERITS (wells)")
+        until(lambda: running.consumer.health().status is cdc.Status.STOPPED)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
