@@ -32,11 +32,13 @@ _OURS = 0x63646373
 _FORMAT = 1
 _PATIENCE = 0.5
 """Seconds to wait for another process that is about to end."""
+_AT_ONCE = 50_000
+"""Rows that are read at once."""
 _LOG_BYTES = 16 << 20
 """Bytes of write-ahead log that are kept to be used again."""
 _TABLES = (
-    "CREATE TABLE rows (key BLOB NOT NULL PRIMARY KEY, line BLOB NOT NULL, sum BLOB NOT NULL)",
-    "CREATE TABLE mark (only INTEGER PRIMARY KEY CHECK (only = 1), said BLOB NOT NULL, sum BLOB NOT NULL)",
+    "CREATE TABLE rows (key BLOB NOT NULL PRIMARY KEY, line BLOB NOT NULL, sum INTEGER NOT NULL)",
+    "CREATE TABLE mark (only INTEGER PRIMARY KEY CHECK (only = 1), said BLOB NOT NULL, sum INTEGER NOT NULL)",
 )
 _PUT = """
 INSERT INTO rows (key, line, sum) VALUES (?, ?, ?)
@@ -82,7 +84,7 @@ class StoreFile:
         with self._mutex:
             try:
                 return self._load(self._opened())
-            except (sqlite3.DatabaseError, _Damaged) as error:
+            except (sqlite3.DatabaseError, _Damaged, TypeError) as error:  # TypeError: a value of another kind.
                 if isinstance(error, sqlite3.DatabaseError) and _code(error) not in _DAMAGED:
                     raise ConfigurationError(f"the file of a store {self.path} cannot be read: {error}") from None
                 self._begin_anew(str(error))
@@ -106,7 +108,7 @@ class StoreFile:
                 if anew:
                     connection.execute("DELETE FROM rows")
                 _change(connection, changes)
-                connection.execute(_MARK, (said, _sum(said)))
+                connection.execute(_MARK, (said, crc32(said)))
                 connection.execute("COMMIT")
             except sqlite3.Error as error:
                 with suppress(sqlite3.Error):
@@ -202,17 +204,19 @@ class StoreFile:
         if found is None:
             return None
         said, sum = found
-        if _sum(said) != sum:
+        if crc32(said) != sum:
             raise _Damaged("the checksum of its mark is another")
         try:
             mark = StoreMark.read(json.loads(said))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _Damaged(f"its mark cannot be read: {error!r}") from None
         lines: list[bytes] = []
-        for key, line, sum in connection.execute("SELECT key, line, sum FROM rows"):
-            if crc32(line, crc32(key)).to_bytes(4, "big") != sum:
+        cursor = connection.execute("SELECT key, line, sum FROM rows")
+        while rows := cursor.fetchmany(_AT_ONCE):
+            keys, some, sums = zip(*rows, strict=True)
+            if tuple(map(crc32, some, map(crc32, keys))) != sums:
                 raise _Damaged("the checksum of a row is another")
-            lines.append(line)
+            lines += some
         return mark, lines
 
     def _mend(self, reason: str) -> None:
@@ -250,14 +254,10 @@ def _change(connection: sqlite3.Connection, changes: Mapping[bytes, bytes | None
     connection.executemany(_PUT, _rows(changes.items()))
 
 
-def _rows(changes: Iterable[tuple[bytes, bytes | None]]) -> Iterable[tuple[bytes, bytes, bytes]]:
+def _rows(changes: Iterable[tuple[bytes, bytes | None]]) -> Iterable[tuple[bytes, bytes, int]]:
     for key, line in changes:
         if line is not None:
-            yield key, line, crc32(line, crc32(key)).to_bytes(4, "big")
-
-
-def _sum(said: bytes) -> bytes:
-    return crc32(said).to_bytes(4, "big")
+            yield key, line, crc32(line, crc32(key))
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -11,6 +11,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -382,8 +383,6 @@ def test_a_mark_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
         file = StoreFile(path)
         file.save({b"1": b"x"}, MARK)
         assert file._connection is not None
-        from cdc.store_file import _sum
-
-        file._connection.execute("UPDATE mark SET said = ?, sum = ?", (said, _sum(said)))
+        file._connection.execute("UPDATE mark SET said = ?, sum = ?", (said, crc32(said)))
         assert file.load() is None and file.load() is None
         file.close()
