@@ -1,9 +1,10 @@
-"""How fast is a store filled, next to `COPY … TO STDOUT`; what does a row cost; how fast is a look-up?
+"""How fast is a store filled, next to `COPY … TO STDOUT`; what does a row cost; how fast is a look-up, and a restart?
 
 A table of five columns is filled once. Then the contestants take turns: `COPY … TO STDOUT` whose bytes are thrown away,
 and a consumer that fills a store. The clock of COPY begins before it connects, that of the store when it is made, on a
 consumer that is live. What a row costs is the growth of the process's memory, divided by the rows. Look-ups are of the
-same random keys, in a dict from key to row and in the store, whose rows are made when they are read.
+same random keys, in a dict from key to row and in the store, whose rows are made when they are read. Restarts are of a
+consumer with a named slot, from its making until the store is live: one reads the table, the other has a file of it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -61,6 +63,18 @@ def fill(dsn: str, rows: int) -> float:
     return taken
 
 
+def restart(dsn: str, rows: int, folder: Path, path: Path | None) -> float:
+    """A consumer begins, with a file of its store or without."""
+    begun = time.perf_counter()
+    with cdc.Consumer(dsn, slot="restarted", state=folder / "position") as consumer:
+        store = consumer.store("wells", path)
+        consumer.start()
+        store.wait_live(timeout=600)
+        taken = time.perf_counter() - begun
+        assert len(store) == rows
+    return taken
+
+
 def resident() -> int:
     """Bytes of memory that this process has."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -95,17 +109,27 @@ def main() -> None:
         return memory(sys.argv[2], int(sys.argv[3]))
     parser = contest.options(__doc__ or "", rows=ROWS, rows_help="rows of the table")
     chosen = parser.parse_args()
-    with Sandbox(settings={"max_replication_slots": 20}) as server:
+    with Sandbox(settings={"max_replication_slots": 20}) as server, tempfile.TemporaryDirectory() as kept:
         figures = contest.circumstances(server.version)
         dsn = server.create_database()
         with psycopg.connect(dsn, autocommit=True) as db:
             db.execute(TABLE.format(rows=chosen.rows))
             db.execute("VACUUM ANALYZE wells")
-        turns = {"copy": partial(copy, dsn), "fill": partial(fill, dsn, chosen.rows)}
+        folder = Path(kept)
+        path = folder / "wells.store"
+        restart(dsn, chosen.rows, folder, path)
+        turns = {
+            "copy": partial(copy, dsn),
+            "fill": partial(fill, dsn, chosen.rows),
+            "refill": partial(restart, dsn, chosen.rows, folder, None),
+            "restart": partial(restart, dsn, chosen.rows, folder, path),
+        }
         taken = contest.median(contest.take_turns(turns, chosen.rounds))
         for name, seconds in taken.items():
             figures[f"{name}_rows_per_second"] = contest.short(chosen.rows / seconds)
         figures["fill_ratio"] = round(taken["copy"] / taken["fill"], 3)
+        figures["restart_ratio"] = round(taken["refill"] / taken["restart"], 2)
+        figures["file_bytes_per_row"] = round(path.stat().st_size / chosen.rows)
         measured = subprocess.run(
             [sys.executable, __file__, MODE, dsn, str(chosen.rows)], stdout=subprocess.PIPE, text=True, check=True
         )

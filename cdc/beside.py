@@ -11,6 +11,7 @@ from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
 from cdc.filling import Filling
 from cdc.housekeeping import Housekeeping
+from cdc.keeping import Keeping
 from cdc.progress import Progress
 from cdc.session import Session
 from cdc.snapshotting import Snapshotting
@@ -28,6 +29,7 @@ class Beside(Snapshotting):
 
     Attributes:
         stores: fills stores.
+        files: saves the files of stores.
     """
 
     def __init__(
@@ -41,12 +43,13 @@ class Beside(Snapshotting):
         is_stopping: Callable[[], bool],
     ) -> None:
         super().__init__(target, dispatcher, delivery, house, progress, wake, is_stopping)
-        self.stores = Filling(target, dispatcher, delivery, house, wake)
+        self.files = Keeping(house, progress, is_stopping)
+        self.stores = Filling(target, dispatcher, delivery, house, wake, self.files)
 
     @property
     def is_busy(self) -> bool:
         """See `Snapshotting.is_busy`."""
-        return super().is_busy or self.stores.is_busy
+        return super().is_busy or self.stores.is_busy or self.files.is_busy
 
     def is_ready(self, stream: Stream) -> bool:
         """See `Snapshotting.is_ready`."""
@@ -64,7 +67,7 @@ class Beside(Snapshotting):
     def add(self, subscription: Subscription, session: Session) -> None:
         """See `Snapshotting.add`."""
         if isinstance(subscription, Feed):
-            self.stores.add(subscription)
+            self.stores.add(subscription, session)
         else:
             super().add(subscription, session)
 
@@ -74,11 +77,14 @@ class Beside(Snapshotting):
             yield from super().steps(session, stream)
         if self.stores.is_busy and not self._house.holds:
             yield from self.stores.steps(session, stream)
+        if self.files.is_busy and not self._house.holds:
+            yield from self.files.steps(session)
 
     def fail(self, error: BaseException) -> None:
         """See `Snapshotting.fail`."""
         super().fail(error)
         self.stores.fail(error)
+        self.files.close()
 
     def close(self) -> None:
         """See `Snapshotting.close`."""
@@ -87,4 +93,4 @@ class Beside(Snapshotting):
 
     def notes(self) -> list[str]:
         """See `Snapshotting.notes`."""
-        return [*super().notes(), *self.stores.notes()]
+        return [*super().notes(), *self.stores.notes(), *self.files.notes()]

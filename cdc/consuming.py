@@ -302,6 +302,7 @@ class Consuming:
         if self._loop.link.session is not None:
             self._loop.link.session.close()
         self._loader.close()
+        self._loop.snapshots.files.close()
         self._loop.lanes.over(None)
 
     @property

@@ -20,12 +20,13 @@ from cdc.dispatcher import Dispatcher
 from cdc.errors import ConnectionFailed, SubscriptionError
 from cdc.fill import Fill
 from cdc.housekeeping import Housekeeping
+from cdc.keeping import Keeping
 from cdc.line_reader import LineReader
 from cdc.log import log
 from cdc.lsn import Lsn
 from cdc.predicate import TRUE
 from cdc.session import Session
-from cdc.snapshot import Part
+from cdc.snapshot import Part, Texts
 from cdc.storing.feed import Feed
 from cdc.storing.line import cells_of
 from cdc.storing.line_chunk import LineChunk
@@ -62,6 +63,7 @@ class Filling:
         delivery: lets stores tell of what was read.
         house: knows the transactions that may not be visible yet.
         wake: ends a wait of the loop, from any thread.
+        files: the files of stores.
     """
 
     def __init__(
@@ -71,11 +73,15 @@ class Filling:
         delivery: Delivery,
         house: Housekeeping,
         wake: Callable[[], None],
+        files: Keeping,
     ) -> None:
         self._dispatcher = dispatcher
         self._delivery = delivery
         self._house = house
         self._wake = wake
+        self._files = files
+        self._resumed: dict[Feed, tuple[int, Texts]] = {}
+        """Those that go on from their files: in which round, and behind which key."""
         self._reader = LineReader(target.publications)
         self._thread: ThreadPoolExecutor | None = None
         self._feeds: dict[Feed, None] = {}
@@ -112,10 +118,12 @@ class Filling:
                 self._reader.cancel()
             fill.drop_chunk()
 
-    def add(self, feed: Feed) -> None:
+    def add(self, feed: Feed, session: Session) -> None:
         """A store begins here."""
         self._feeds[feed] = None
-        feed.store.want("it begins")
+        after = self._files.begin(feed, session)
+        if after is not None:
+            self._resumed[feed] = (feed.store.round, after)
 
     def steps(self, session: Session, stream: Stream) -> Steps:
         """What can be done now; called between two batches."""
@@ -160,6 +168,7 @@ class Filling:
             store, fill = feed.store, self._fills.get(feed)
             if feed.closed:
                 self._drop(feed)
+                self._files.close(feed)
                 del self._feeds[feed]
                 continue
             if store.stale:
@@ -174,6 +183,10 @@ class Filling:
     def _start(self, feed: Feed) -> None:
         store = feed.store
         fill = self._fills[feed] = Fill(feed, store.round, ends=not store.wanted)
+        begun, after = self._resumed.pop(feed, (None, ()))
+        if begun == store.round:
+            fill.after, fill.ends = after or None, not after
+        self._files.moved(feed, fill.after, None)
         store.note = fill.note
         if store.wanted:
             log.info("store.begun", store=feed.name, reason=store.wanted)
@@ -275,6 +288,7 @@ class Filling:
             store.holes.pop(slot, None)
         store.asked = set()
         fill.move(part)
+        self._files.moved(fill.feed, fill.after, part.ground)
         fill.drop_chunk()
         if fill.ends and not store.holes:
             yield from self._complete(fill)

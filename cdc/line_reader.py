@@ -14,6 +14,7 @@ import psycopg
 from psycopg import errors, pq
 
 from cdc.snapshot import ChunkReader, Part, Query, Texts
+from cdc.store_ground import ground_of
 from cdc.storing.keys import Keys
 from cdc.storing.line import cells_of
 
@@ -52,6 +53,20 @@ class LineReader(ChunkReader):
         with suppress(ValueError):
             return replace(part, rows=keys.of_lines(part.rows))
         return part
+
+    def _read(
+        self,
+        connection: psycopg.Connection[Any],
+        schema: str,
+        table: str,
+        after: Texts | None,
+        again: Sequence[Texts],
+        limit: int,
+    ) -> Part:
+        part = super()._read(connection, schema, table, after, again, limit)
+        if after is not None or not limit:
+            return part
+        return replace(part, ground=ground_of(connection, self._publications, part.message.oid))
 
 
 def _copied(connection: pq.abc.PGconn, statement: bytes) -> list[bytes]:

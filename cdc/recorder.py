@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import psycopg
 
+from cdc.admission import Admission
 from cdc.errors import ConfigurationError
 from cdc.log import log
 from cdc.operators import Collation
@@ -31,7 +32,7 @@ from cdc.relation import Relation
 from cdc.session import Session
 from cdc.stream import Stream
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "told_of"]
 
 _POSTGRES_EPOCH = 946_684_800
 _TABLES = """
@@ -115,7 +116,7 @@ class Recorder:
         """Record how a relation that was announced is understood."""
         with self._mutex:
             if self._session is session:
-                self._write(_told(session, relation))
+                self._write(told_of(session.admission, relation))
 
     def end(self, is_stopped: bool) -> None:
         """The consumer is over: stopped, or failed. Who failed may have met his end in any of the last frames."""
@@ -166,7 +167,7 @@ class Recorder:
             gap=slot.gap if from_start else None,
             decoders=tuple(target.decoders),
             tables=tuple((schema, table, oid) for schema, table, oid in tables),
-            relations=tuple(_told(session, relation) for relation in stream.relations.values()),
+            relations=tuple(told_of(session.admission, relation) for relation in stream.relations.values()),
         )
 
     def _end(self, reason: str) -> None:
@@ -227,14 +228,14 @@ def _now() -> int:
     return int((time.time() - _POSTGRES_EPOCH) * 1_000_000)
 
 
-def _told(session: Session, relation: Relation) -> Told:
+def told_of(admission: Admission, relation: Relation) -> Told:
     """A relation with what was asked for it: the types and collations that are known, and the OID of its name."""
     columns = tuple(
         RelationColumn(each.name, each.type_oid, each.type_modifier, each.in_identity) for each in relation.columns
     )
     message = RelationMessage(relation.oid, relation.schema, relation.table, relation.replica_identity, columns)
     key = tuple(relation.columns[index].name for index in relation.key or ())
-    oid, types, collations = session.admission.asked(relation)
+    oid, types, collations = admission.asked(relation)
     kinds = (
         tuple(sorted(name for name, each in collations.items() if each is kind))
         for kind in (Collation.NONDETERMINISTIC, Collation.CODE_POINT, Collation.PLAIN_CASE)

@@ -28,6 +28,8 @@ from cdc.pgoutput import RelationMessage
 from cdc.publication import read_publications, sent_of
 from cdc.sent import EVERY_ROW
 from cdc.server import nudge, written_lsn
+from cdc.store_ground import ground_of
+from cdc.storing.feed import Feed
 from cdc.subscription import Subscription
 from cdc.tuples import Cell
 
@@ -89,6 +91,7 @@ class Part:
             list the transactions that run: none of them counts as seen.
         writers: transactions that were changing the table before the snapshot was taken and may have begun to before it
             was published; looked for on a first read.
+        ground: what the table's rows rest on, where that was asked for; see `store_ground`.
     """
 
     snapshot: Snapshot
@@ -100,6 +103,7 @@ class Part:
     microseconds: int
     is_standby: bool
     writers: frozenset[str] = frozenset()
+    ground: str | None = None
 
 
 def check_readable(
@@ -124,6 +128,8 @@ def check_readable(
         connection.execute(sql.SQL("SELECT FROM {} LIMIT 0").format(sql.Identifier(schema, table)))
     except errors.InsufficientPrivilege as error:
         raise _refused(message, error) from None
+    if isinstance(subscription, Feed):
+        subscription.ground = ground_of(connection, publications, message.oid)
 
 
 class ChunkReader:

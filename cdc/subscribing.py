@@ -10,6 +10,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from inspect import iscoroutinefunction
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from cdc.caching.cache import Cache, Source
@@ -22,6 +23,7 @@ from cdc.errors import ConfigurationError, SubscriptionError
 from cdc.expiry import check_fresh
 from cdc.family import Family
 from cdc.herald import StatusHandler
+from cdc.keeper import Keeper, source_of
 from cdc.lane import Driver
 from cdc.listener import Listener
 from cdc.loader import AsSubject
@@ -32,6 +34,7 @@ from cdc.storing.feed import Feed
 from cdc.storing.store import Store
 from cdc.subscription import Handler, Subscription, operations_of
 from cdc.terms import Options, Terms
+from cdc.values import Types
 
 __all__ = ["Subscribing"]
 
@@ -249,8 +252,6 @@ class Subscribing(Consuming):
         """Check what was asked for, and let the store hear of its table."""
         if not isinstance(path, str | PathLike | None):
             raise ConfigurationError(f"the path of the store of {store.table} is text or a Path, not {path!r}")
-        if path is not None:
-            raise ConfigurationError(f"the store of {store.table} cannot be kept in a file yet: leave out path")
         # Raises what cannot be, with the words of a subscription.
         asked: Options = {"filter": filter, "subject": subject, "name": name}
         if isinstance(self._subscription(store.table, store.receive, asked), Family):
@@ -262,10 +263,19 @@ class Subscribing(Consuming):
         store._wake = lambda: self._wake()
         store._status = lambda: self._loop.link.status
         store._takes = self._check_coroutine
-        self._add(store.feed)
+        files = self._loop.snapshots.files
+        if path is not None:
+            source = source_of(self._target.dsn)
+            files.keepers[store.feed] = Keeper(store.feed, Path(path), source, Types(self._decoders))
+        try:
+            self._add(store.feed)
+        except BaseException:
+            files.close(store.feed)
+            raise
 
     def _store_closed(self, subscription: Subscription) -> None:
         self._subscription_closed(subscription)
+        self._loop.snapshots.files.close(subscription)
         self._wake()
 
     def _listener(self, prefixes: Sequence[str], handler: Handler, options: Options) -> Listener:

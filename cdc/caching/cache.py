@@ -241,10 +241,6 @@ class Cache:
         with self._mutex:
             self._fence.seen(snapshot)
 
-    def polled(self, differing: Iterable[Any] | None, began: float) -> None:
-        """See `Inflow.polled`."""
-        self.inflows[0].polled(differing, began)
-
     # What fillings and inflows call; those marked so under the mutex.
 
     def _hit(self, key: Any, after: Lsn | str | None) -> Any:
@@ -279,9 +275,7 @@ class Cache:
         except KeyError:
             return None
         if not self._live:
-            oldest = self._clock() - self.polling_interval
-            if min(inflow.confirmed for inflow in self.inflows) < oldest:
-                floor = max(floor, oldest)
+            floor = max(floor, self._clock() - self.polling_interval)
         if entry.value is None and self._negative_ttl is not None:
             floor = max(floor, self._clock() - self._negative_ttl)
         return entry if entry.at >= floor else None

@@ -5,16 +5,16 @@ Pure but for the cache's mutex. A cache has one for its own table, and one for e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from cdc.caching.entries import NEVER
 from cdc.caching.fence import Snapshot
-from cdc.caching.keys import Keys, Whole
+from cdc.caching.keys import Columns, Keys, Whole
 from cdc.errors import SubscriptionError
 from cdc.events import Event, Gap, Prepared, RowChange
 from cdc.relation import Relation
 from cdc.rls import Subject
+from cdc.tuples import Cell
 from cdc.values.equality import Equality
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ class Inflow:
         kinds: of which kinds the columns are that make the key.
         is_decided: whether it would be told when the cache's subject sees something else of the table.
         reads_rows: whether it looks into the rows that change.
-        confirmed: when the last comparison of the table began, while there was no stream.
     """
 
     def __init__(self, cache: Cache, table: str, keys: Keys) -> None:
@@ -45,7 +44,6 @@ class Inflow:
         self.by = keys.columns
         self.is_live = False
         self.has_begun = False
-        self.confirmed = NEVER
         self._keys = keys
         self.relation: Relation | None = None
         self.kinds: tuple[object, ...] = ()
@@ -155,22 +153,32 @@ class Inflow:
         """See `Cache`."""
         self.cache.invalidate()
 
-    def polled(self, differing: Iterable[Any] | None, began: float) -> None:
+    def polled(self, differing: Iterable[Sequence[Cell]] | None, same: Iterable[Sequence[Cell]], began: float) -> None:
         """The table was compared while there is no stream.
 
         Args:
-            differing: the cache's keys of the rows that differ from what was found before; None when everything may.
-            began: when the comparison began, by time.monotonic().
+            differing: cells of `by` of rows that are not what was found before; None when every row may be another one.
+            same: cells of `by` of which there was one row all the time between two comparisons.
+            began: when the second one began, by time.monotonic().
 
-        What differs is dropped. Once every table of the cache was compared, entries that are not named are as good as
-        read at `began`.
+        What differs is dropped. What was read of a row that was there all the time is as good as read at `began`,
+        unless it depends on more than that row.
         """
-        cache = self.cache
-        slots = None if differing is None else [cache._slot(key) for key in differing]
+        cache, keys = self.cache, self._keys
+        columns = keys if isinstance(keys, Columns) and keys.is_bound else None
+        changed = None if differing is None else list(differing)
         with cache._mutex:
             cache._fence.blind()
-            self.confirmed = began
-            if slots is None:
+            if changed is None or (changed and columns is None):
                 cache._drop_all()
-            for slot in slots or ():
-                cache._drop(slot)
+                return
+            if columns is None:
+                return
+            for cells in changed:
+                cache._drop(columns.of_cells(cells))
+            if len(cache.inflows) > 1 or self.subject is not None:
+                return
+            for cells in same:
+                entry = cache._entries.get(columns.of_cells(cells))
+                if entry is not None and entry.value is not None:
+                    entry.at = max(entry.at, began)

@@ -15,7 +15,7 @@ from cdc.events import RowChange
 from cdc.log import log
 from cdc.relation import Relation
 from cdc.row import Row
-from cdc.tuples import UNCHANGED, Binary
+from cdc.tuples import UNCHANGED, Binary, Cell
 from cdc.values.equality import Equality
 
 __all__ = ["By", "Columns", "Computed", "Keys", "Whole", "keys_of"]
@@ -100,10 +100,19 @@ class Columns:
 
     def _slot_of(self, relation: Relation, row: Row) -> Hashable | None:
         """The key of a row; None when it cannot be known."""
-        assert self._equalities is not None
         cells = [row.cells[relation.whole.columns[column]] for column in self.columns]
         if any(cell is UNCHANGED or isinstance(cell, Binary) for cell in cells):
             return None
+        return self.of_cells(cells)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it is known how the columns' values compare."""
+        return self._equalities is not None
+
+    def of_cells(self, cells: Sequence[Cell]) -> Hashable:
+        """The key of a row by its cells of the columns."""
+        assert self._equalities is not None
         slots = tuple(_slot_of_cell(*pair) for pair in zip(self._equalities, cells, strict=True))
         return slots[0] if len(slots) == 1 else slots
 

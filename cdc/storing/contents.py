@@ -12,6 +12,7 @@ from cdc.row import Row
 from cdc.storing.keys import Keys
 from cdc.storing.lens import Lens
 from cdc.storing.line import cells_of, line_of
+from cdc.storing.unsaved import Unsaved
 from cdc.transaction import Place
 
 __all__ = ["Columns", "Contents", "Postings"]
@@ -55,17 +56,17 @@ class Contents:
         rows: the line of each row, by the slot of its key.
         indexes: the indexes, by their columns.
         place: the last change, or part of a fill, that they are as of; None before there was one.
-        touched: the slots of rows that have come, changed or gone since somebody looked; None when nobody does.
+        unsaved: what the store's file lacks of them; None when no file follows them.
     """
 
-    __slots__ = ("indexes", "lens", "place", "rows", "touched")
+    __slots__ = ("indexes", "lens", "place", "rows", "unsaved")
 
     def __init__(self, lens: Lens, indexes: Iterable[Columns] = ()) -> None:
         self.lens = lens
         self.rows: dict[Any, bytes] = {}
         self.indexes: dict[Columns, Postings] = {}
         self.place: Place | None = None
-        self.touched: set[Hashable] | None = None
+        self.unsaved: Unsaved | None = None
         for columns in indexes:
             self.index(columns)
 
@@ -78,22 +79,26 @@ class Contents:
 
     def put(self, slot: Hashable, line: bytes) -> None:
         """A row is there, or looks like this now."""
-        if self.indexes:
+        if self.indexes or self.unsaved is not None:
             old = self.rows.get(slot)
+            if self.unsaved is not None:
+                self.unsaved.note(slot, old)
             for postings in self.indexes.values():
                 if old is not None:
                     postings.discard(slot, old)
                 postings.add(slot, line)
         self.rows[slot] = line
-        if self.touched is not None:
-            self.touched.add(slot)
 
     def fill(self, rows: Mapping[Any, bytes]) -> None:
         """Put many."""
-        if self.indexes or self.touched is not None:
+        if self.indexes:
             for slot, line in rows.items():
                 self.put(slot, line)
-        elif not self.rows and type(rows) is dict:
+            return
+        if self.unsaved is not None:
+            for slot in rows:
+                self.unsaved.note(slot, self.rows.get(slot))
+        if not self.rows and type(rows) is dict:
             self.rows = rows
         else:
             self.rows.update(rows)
@@ -104,14 +109,14 @@ class Contents:
         if line is not None:
             for postings in self.indexes.values():
                 postings.discard(slot, line)
-            if self.touched is not None:
-                self.touched.add(slot)
+            if self.unsaved is not None:
+                self.unsaved.note(slot, line)
         return line
 
     def clear(self) -> None:
         """Every row is gone."""
-        if self.touched is not None:
-            self.touched.update(self.rows)
+        if self.unsaved is not None:
+            self.unsaved.clear()
         # New objects, so that whoever goes through the old ones is not disturbed.
         self.rows = {}
         for postings in self.indexes.values():
@@ -122,6 +127,21 @@ class Contents:
         if old is None or held is None or old.shape is not self.lens.relation.whole:
             return False
         return line_of(old.cells) != held
+
+    def follow(self, shown: Contents) -> None:
+        """They take the place of others, which a file may have followed."""
+        if shown.unsaved is None:
+            return
+        if self.lens.relation == shown.lens.relation:
+            self.unsaved = Unsaved.between(shown.rows, shown.unsaved, self.rows)
+        else:
+            self.unsaved = Unsaved.of(self.rows)
+        self.unsaved.spoilt = shown.unsaved.spoilt
+
+    def spoil(self) -> None:
+        """What goes or changes now does so for another reason than the table's changes."""
+        if self.unsaved is not None:
+            self.unsaved.spoilt = True
 
     def row(self, line: bytes) -> Row:
         """The row of a line."""

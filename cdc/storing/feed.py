@@ -35,7 +35,7 @@ class _Receiver:
 class Feed(Subscription):
     """What a store hears of its table. An update without an old row can be judged: the store holds the row."""
 
-    __slots__ = ("store",)
+    __slots__ = ("ground", "store")
 
     def __init__(
         self,
@@ -59,3 +59,5 @@ class Feed(Subscription):
             name=name or f"store of {schema}.{table}",
         )
         self.store = store
+        self.ground: str | None = None
+        """What its table rested on when it was checked; see `store_ground`."""

@@ -25,6 +25,7 @@ from cdc.predicate import TRUE
 from cdc.relation import Relation
 from cdc.storing.contents import Columns, Contents
 from cdc.storing.feed import Feed
+from cdc.storing.kept import Kept
 from cdc.storing.lens import Lens
 from cdc.storing.line import cells_of, filled, line_of
 from cdc.storing.model import Model
@@ -56,6 +57,7 @@ class Moving:
         asked: those of them that are being read.
         read: rows that were read for this fill.
         note: what else hears of the table's changes, while rows of it are read.
+        kept: the side that its file sees; None for a store without a file.
         is_polled: whether what readers see was found by polling, so that it is as of no place in the stream.
     """
 
@@ -78,7 +80,6 @@ class Moving:
         self._lens: Lens | None = None
         self._columns: list[Columns] = []
         self._handlers: list[Handler] = []
-        self._live = False
         self._future: Future[None] = Future()
         self._failure: BaseException | None = None
         self._veiled: Changes = ()
@@ -91,6 +92,7 @@ class Moving:
         self.asked: set[Hashable] = set()
         self.read = 0
         self.note: Callable[[RowChange | Truncate], None] | None = None
+        self.kept: Kept | None = None
 
     @property
     def is_live(self) -> bool:
@@ -167,6 +169,8 @@ class Moving:
             # Its rights say nothing of the rows as they were.
             gone = known.rows
             known.clear()
+        if gone or self.feed.subject is not None:
+            known.spoil()
         self._shown, self._veiled = known, left(before, gone, self._maker(before), None)
         self.round += 1  # What is being read was asked for by other rights.
 
@@ -180,7 +184,10 @@ class Moving:
                 before, gone = Contents(self._shown.lens), self._shown.rows
                 self._veiled = left(before, gone, self._maker(before), None)
                 self._lens = self._lens.blind(self._lens.relation)
-                self._shown = Contents(self._lens, self._columns)
+                denied = Contents(self._lens, self._columns)
+                denied.follow(self._shown)
+                denied.spoil()
+                self._shown = denied
 
     def refill(self, reason: str) -> None:
         """Have the table read again, from any thread; what is shown stays until that is done."""
@@ -198,7 +205,7 @@ class Moving:
         assert self._lens is not None
         with self._mutex:
             self.wanted, self.stale, self.round = reason, None, self.round + 1
-            self._gathered = Contents(self._lens, self._columns)
+            self._gathered = self._begun(self._lens)
             self.holes.clear()
             self.asked.clear()
             self.read = 0
@@ -213,8 +220,13 @@ class Moving:
         """What is read is seen through this lens: what was gathered through another one goes."""
         with self._mutex:
             if self._gathered is not None and self._gathered.lens.relation != lens.relation:
-                self._gathered = Contents(lens, self._columns)
+                self._gathered = self._begun(lens)
                 self.holes.clear()
+
+    def _begun(self, lens: Lens) -> Contents:
+        """Contents that are gathered from now on."""
+        contents = Contents(lens, self._columns)
+        return contents if self.kept is None else self.kept.gather(contents)
 
     def merge(self, rows: Mapping[Any, bytes], place: Place) -> Changes:
         """Take in rows of a chunk, all of which may be shown, at their place; what is to be told of them."""
@@ -236,6 +248,8 @@ class Moving:
         """Move, before any handler sees the event; then tell of it. What is to be awaited, or None."""
         if self.note is not None and isinstance(event, RowChange | Truncate):
             self.note(event)
+        if self.kept is not None and isinstance(event, RowChange | Truncate) and self.kept.is_past(event):
+            return None
         if isinstance(event, RowChange):
             changes = self._receive_row(event)
         elif isinstance(event, Truncate):
@@ -339,8 +353,10 @@ class Moving:
             shown, gathered = self._shown, self._gathered
             if gathered is None:
                 return changes
-            self._shown, self._gathered, self.wanted, self.is_filled = gathered, None, None, True
-            self.is_polled = False
+            if self.kept is not None:
+                self.kept.complete(shown, gathered)
+            self._shown, self._gathered, self.wanted = gathered, None, None
+            self.is_filled, self.is_polled = True, False
         if not self._handlers or shown is None:
             return ()
         return differences(shown, gathered, self._maker(shown), self._maker(gathered))

@@ -52,9 +52,7 @@ class PolledRows:
             return shown, _polled(turned(shown, changes, make(shown), None))
         now = Contents(self.lens, indexes)
         now.fill({slot: line for slot, line in self.rows.items() if line is not None})
-        if shown.touched is not None:
-            old, new = shown.rows, now.rows
-            now.touched = shown.touched | {slot for slot in old.keys() | new.keys() if old.get(slot) != new.get(slot)}
+        now.follow(shown)
         return now, _polled(differences(shown, now, make(shown), make(now)))
 
 

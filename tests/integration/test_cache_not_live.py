@@ -12,6 +12,8 @@ import pytest
 
 import cdc
 from cdc.caching.cache import Cache
+from cdc.relation import Column, Relation
+from cdc.values import Types
 from tests.harness import RIGHTS, Running, until
 from tests.integration.test_cache import a_commit_that_is_not_visible, synchronous
 from tests.integration.test_cache_doors import cached, name_of
@@ -210,19 +212,25 @@ class Still:
         return self.loads
 
 
-def test_a_comparison_confirms_what_does_not_differ() -> None:
+def test_a_comparison_confirms_what_was_there_all_the_time() -> None:
     now = [100.0]
-    cache = Cache("wells", Still(), 3600, 10, None, clock=lambda: now[0], polling_interval=5.0)  # type: ignore[arg-type]
+    cache = Cache("wells", Still(), 3600, 10, "id", clock=lambda: now[0], polling_interval=5.0)  # type: ignore[arg-type]
+    types, inflow = Types(), cache.inflows[0]
+    equality = types.equality(23)
+    assert equality is not None
+    column = Column("id", 23, -1, True, types.decoder(23))
+    inflow.bind(Relation(1, "public", "wells", "d", (column,), (0,)), (equality,))
     fetch = lambda key: cache.fetch(key, print)  # noqa: E731
-    assert [fetch("a"), fetch("b"), fetch("a")] == [1, 2, 1]
+    assert [fetch(1), fetch(2), fetch(3), fetch(1)] == [1, 2, 3, 1]
     now[0] = 104
-    cache.polled(["b"], 104.0)
+    inflow.polled([(b"2",)], [(b"1",)], 104.0)
+    assert [fetch(1), fetch(2), fetch(3)] == [1, 4, 3]
     now[0] = 108
-    assert [fetch("a"), fetch("b")] == [1, 3]
+    assert [fetch(1), fetch(2), fetch(3)] == [1, 4, 5]
     now[0] = 109.5
-    assert [fetch("a"), fetch("b")] == [4, 3]
-    cache.polled(None, 109.5)
-    assert [fetch("a"), fetch("b")] == [5, 6]
+    assert [fetch(1), fetch(2)] == [6, 7]
+    inflow.polled(None, (), 109.5)
+    assert [fetch(1), fetch(2), fetch(3)] == [8, 9, 10]
 
 
 # As a subject.

@@ -113,6 +113,9 @@ POSTGRES = {
     "snapshot",
     "line_reader",
     "bookmark",
+    "store_file",
+    "store_mark",
+    "store_ground",
     "poll_reader",
 }
 LOOPS = {
@@ -134,6 +137,8 @@ LOOPS = {
     "delivery",
     "snapshotting",
     "beside",
+    "keeper",
+    "keeping",
     "filling",
     "fill",
     "underway",
