@@ -8,7 +8,10 @@ arrives, behind the changes that stand before it; stores, and those who keep a c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
+
+import psycopg
 
 from cdc.caching.inflow import Inflow
 from cdc.delivery import Delivery
@@ -116,4 +119,6 @@ class Rewriting:
 
     def _look(self, session: Session) -> None:
         if self._has_readers:
-            self._problem = rewrites_problem(session.control, session.saved.publications)
+            # A lock on a published table must not hold up the stream: then what was known stays.
+            with suppress(psycopg.errors.LockNotAvailable), session.without_waiting():
+                self._problem = rewrites_problem(session.control, session.saved.publications)
