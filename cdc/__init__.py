@@ -10,6 +10,7 @@ from cdc.async_cache import AsyncCache
 from cdc.async_consumer import AsyncConsumer
 from cdc.async_store import AsyncStore
 from cdc.caching.cache import Cache
+from cdc.caching.entries import Uncached
 from cdc.committed_transaction import CommittedTransaction
 from cdc.consumer import Consumer
 from cdc.errors import (
@@ -107,6 +108,7 @@ __all__ = [
     "Subscription",
     "SubscriptionError",
     "Truncate",
+    "Uncached",
     "Undecoded",
     "UnsupportedMessage",
     "Update",

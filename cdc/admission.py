@@ -12,8 +12,9 @@ from typing import Any
 
 import psycopg
 
-from cdc.caching.cache import Cache
+from cdc.cached import bind_cache, check_again, check_rights
 from cdc.caching.clearing import clearing_of
+from cdc.caching.inflow import Inflow
 from cdc.catalog import collations, load_types, oid_of, primary_key, relation_message, table_state
 from cdc.errors import FailureKind, SubscriptionError
 from cdc.facts import Facts
@@ -23,8 +24,8 @@ from cdc.judge import Judge
 from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
-from cdc.published import attached_since, check_all, check_kept, check_operations, refuse_children
-from cdc.refusals import check_binary, check_collation, deny, no_table, refuse_cached, unpublished
+from cdc.published import attached_since, check_all, check_kept, check_operations
+from cdc.refusals import check_binary, deny, no_table, refuse_cached, unpublished
 from cdc.relation import Relation
 from cdc.rls import Decision, Subject
 from cdc.snapshot import check_readable
@@ -51,7 +52,7 @@ class Admission:
         self,
         connection: psycopg.Connection[Any],
         publications: Sequence[str],
-        caches: Mapping[Subscription, Cache],
+        caches: Mapping[Subscription, Inflow],
         types: Types | None = None,
         binary: bool = False,
     ) -> None:
@@ -72,7 +73,7 @@ class Admission:
         self._streams = False
         self._publications()
 
-    def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
+    def check(self, subscription: Subscription, cache: Inflow | None = None) -> None:
         """Raise SubscriptionError, with the remedy, when this subscription cannot be had."""
         shared = self._facts.shared
         try:
@@ -87,7 +88,7 @@ class Admission:
         self._facts.forget()
         self._check(subscription, cache)
 
-    def _check(self, subscription: Subscription, cache: Cache | None) -> None:
+    def _check(self, subscription: Subscription, cache: Inflow | None) -> None:
         if isinstance(subscription, Family):
             self._gather(subscription)
         if subscription.parts != (subscription,):
@@ -99,7 +100,8 @@ class Admission:
         if keeps:
             refuse_cached(self._connection, relation, subscription)
         if cache is not None:
-            self._bind_cache(cache, relation)
+            bind_cache(cache, relation, self._types, self._collations)
+            check_rights(self.judge, subscription, relation, cache)
         decision = self._judged(subscription, relation)
         if isinstance(subscription, Feed):
             subscription.store.bind(self.judge.lens(subscription, relation))
@@ -234,7 +236,7 @@ class Admission:
     def _view(self, subscription: Subscription, relation: Relation) -> View:
         cache = self._caches.get(subscription)
         if cache is not None:
-            self._bind_cache(cache, relation)
+            bind_cache(cache, relation, self._types, self._collations)
         replaced = subscription._oid != relation.oid and self._tables.get((relation.schema, relation.table))
         predicate, decision = self.judge.judge(subscription, relation)
         if isinstance(subscription, Feed):
@@ -296,18 +298,9 @@ class Admission:
             raise
         for feed in (each for each in subscriptions if isinstance(each, Feed)):
             check_kept(self._connection, self._names, feed, self._describe)
-        for subscription, cache in list(self._caches.items()):
-            self._check_cached(subscription, cache)
+        check_again(self._connection, self._caches, self.judge)
         for each in list(self._silent):
             self.check(each, self._caches.get(each))
-
-    def _check_cached(self, subscription: Subscription, cache: Cache) -> None:
-        oid = oid_of(self._connection, subscription.schema, subscription.table)
-        if oid is not None:
-            refuse_children(self._connection, oid, f"{subscription.schema}.{subscription.table}")
-        if oid != subscription._oid:
-            subscription._oid = oid
-            cache.invalidate()
 
     def _publications(self) -> list[Publication]:
         """What is published. Raises ConfigurationError for a publication that does not exist."""
@@ -344,17 +337,3 @@ class Admission:
         self._collations[message.oid] = collations(self._connection, message.oid)
         keys = primary_key(self._connection, message.oid) if message.replica_identity == "f" else []
         return describe(message, self._types, keys)
-
-    def _bind_cache(self, cache: Cache, relation: Relation) -> None:
-        equalities = []
-        for column in cache.by or ():
-            if column not in relation.whole.columns:
-                listed = ", ".join(relation.whole.columns)
-                raise SubscriptionError(f"{relation} has no published column {column!r}; it has {listed}")
-            oid = relation.columns[relation.whole.columns[column]].type_oid
-            equality = self._types.equality(oid)
-            if equality is None:
-                raise SubscriptionError(f"{relation}: a {self._types.name(oid)} column cannot be a key: {column!r}")
-            equalities.append(equality)
-        check_collation(relation, cache.by or (), self._collations.get(relation.oid, NOTHING_KNOWN))
-        cache.bind(relation, tuple(equalities))

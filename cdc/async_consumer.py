@@ -6,13 +6,15 @@ The constructor does no I/O; entering, `run` and `start` connect and check the s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
 from cdc.async_cache import AsyncCache
+from cdc.async_loader import AsyncLoader
 from cdc.async_store import AsyncStore
+from cdc.caching.depends import Depends
+from cdc.caching.keys import By
 from cdc.errors import ConfigurationError, kind_of
 from cdc.iteration import AsyncEvents
 from cdc.log import log
@@ -41,6 +43,7 @@ class AsyncConsumer(Subscribing):
     _worker: asyncio.Task[None] | None = None
     """The task that runs the loop; it is the one to be awaited until somebody does that."""
     _is_own = False
+    _async_loader: AsyncLoader | None = None
     _ended: asyncio.Event | None = None
 
     async def subscribe(self, table: str, handler: Handler, **options: Unpack[Options]) -> Subscription:
@@ -61,11 +64,18 @@ class AsyncConsumer(Subscribing):
         *,
         ttl: float,
         maxsize: int = 10_000,
-        by: str | Sequence[str] | None = None,
+        by: By = None,
         patience: float = 5.0,
+        depends: Depends = (),
+        negative_ttl: float | None = None,
+        subject: Subject | None = None,
     ) -> AsyncCache:
         """See `Consumer.cache`."""
-        return AsyncCache(self._cached(table, ttl, maxsize, by, patience))
+        made = self._cached(table, ttl, maxsize, by, patience, depends, negative_ttl, subject)
+        if self._async_loader is None:
+            self._async_loader = AsyncLoader(self._loader.place)
+            self._loader.others.append(self._async_loader.close)
+        return AsyncCache(made, self._async_loader)
 
     def store(
         self,

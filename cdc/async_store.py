@@ -18,4 +18,5 @@ class AsyncStore(Store):
         try:
             await asyncio.wait_for(asyncio.shield(future), timeout)
         except TimeoutError:
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())  # Nobody else looks at it.
             raise self._not_live(timeout) from None

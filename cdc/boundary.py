@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from cdc.caching.cache import Cache
 from cdc.caching.clearing import clearing_of
+from cdc.caching.inflow import Inflow
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -74,7 +74,7 @@ class Boundary:
         delivery: Delivery,
         house: Housekeeping,
         snapshots: Snapshotting,
-        caches: Mapping[Subscription, Cache],
+        caches: Mapping[Subscription, Inflow],
         progress: Progress,
     ) -> None:
         self.expiry = Expiry()
@@ -132,6 +132,11 @@ class Boundary:
                 renewals, self._renewals = self._renewals, []
             for renewal in renewals:
                 yield from self._renew(session, renewal)
+
+    def begin_caches(self, elsewhere: bool) -> None:
+        """Behind a gap caches begin anew. What they may not see yet is kept in mind, unless it is of another server."""
+        for cache in list(self._caches.values()):
+            cache.begin(self._house.unseen, elsewhere)
 
     def expire(self) -> Steps:
         """Close the subscriptions whose subject has expired, and tell their handlers: nothing follows."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from cdc.admission import Admission
-from cdc.caching.cache import Cache
+from cdc.cached import distrust
+from cdc.caching.inflow import Inflow
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed
 from cdc.failures import translated
@@ -73,7 +74,7 @@ class Connecting:
         self,
         target: Target,
         dispatcher: Dispatcher,
-        caches: dict[Subscription, Cache],
+        caches: dict[Subscription, Inflow],
         progress: Progress,
         house: Housekeeping,
         backoff: Backoff,
@@ -100,10 +101,14 @@ class Connecting:
 
     def open(self, check: Callable[[Admission], None] | None = None) -> None:
         """Connect and check; `check` is called before a slot is made. Raises what the user has to mend."""
+        former = self.session
         try:
-            self.session = Session(self._target, self._caches, self.session, check)
+            self.session = Session(self._target, self._caches, former, check)
         except psycopg.Error as error:
             raise translated(error) from error
+        if former is not None and former.dsn != self.session.dsn:
+            for cache in list(self._caches.values()):
+                cache.invalidate()  # What was read meanwhile may come from a server that has gone its own way.
         self._dispatcher.forget_relations()
 
     @property
@@ -268,6 +273,10 @@ class Connecting:
         for each in self._dispatcher.readers:
             if isinstance(each, Feed):
                 each.store.look()
+
+    def distrust(self, session: Session, oids: Container[int]) -> None:
+        """Rights on tables of these OIDs have changed: what caches have read as somebody is dropped."""
+        distrust(self._caches, oids, session.admission.judge, list(self._house.unseen))
 
     def failed(self, error: BaseException) -> None:
         """The consumer ends by this error."""

@@ -24,7 +24,7 @@ from cdc.errors import ConfigurationError, ConnectionFailed
 from cdc.failures import first_line, refused, why_ended
 from cdc.question import Question
 
-__all__ = ["Asked", "ReplicationConnection", "connect", "connection_string"]
+__all__ = ["FIXED", "Asked", "ReplicationConnection", "connect", "connection_string"]
 
 _Answer = TypeVar("_Answer")
 Asked: TypeAlias = Callable[[pq.abc.PGconn], Question]
@@ -118,13 +118,17 @@ def connect(dsn: str, asked: Asked | None = None, **parameters: Any) -> psycopg.
     except psycopg.Error as error:
         raise refused(error, text) from None
     connection.asked = asked
-    connection.execute(_set(_SETTINGS | {"row_security": "off"}))
+    connection.execute(FIXED)
     return connection
 
 
 def _set(settings: dict[str, str]) -> str:
     """One statement for several settings. Names and values are this module's own."""
     return "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
+
+
+FIXED = _set(_SETTINGS | {"row_security": "off"})
+"""What an ordinary connection executes first."""
 
 
 class ReplicationConnection:

@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from cdc.caching.cache import Cache
+from cdc.caching.depends import Depends
+from cdc.caching.keys import By
 from cdc.errors import ConfigurationError, kind_of
 from cdc.iteration import Events
 from cdc.log import log
@@ -73,8 +75,11 @@ class Consumer(Subscribing):
         *,
         ttl: float,
         maxsize: int = 10_000,
-        by: str | Sequence[str] | None = None,
+        by: By = None,
         patience: float = 5.0,
+        depends: Depends = (),
+        negative_ttl: float | None = None,
+        subject: Subject | None = None,
     ) -> Cache:
         """A cache that the table's changes clear; see `Cache`.
 
@@ -82,10 +87,17 @@ class Consumer(Subscribing):
             table: as in `subscribe`.
             ttl: seconds that an entry lives at most.
             maxsize: entries at most.
-            by: column, or columns, whose value is the key; None when any change clears everything.
+            by: column, or columns, whose value is the key; or a function that makes the key of a row, None for a row
+                that concerns nobody. Without it any change clears everything.
             patience: seconds that a fetch waits for a change to become visible.
+            depends: other tables that loads read; their changes clear everything, or the keys that they have by their
+                own `by`, as in `{"projects": "id"}`.
+            negative_ttl: seconds that None is kept at most; None as long as any other value.
+            subject: as whom loads run; see `Subject`.
+
+        Raises ConfigurationError for settings that cannot be, SubscriptionError for what the server cannot give.
         """
-        return self._cached(table, ttl, maxsize, by, patience)
+        return self._cached(table, ttl, maxsize, by, patience, depends, negative_ttl, subject)
 
     def store(
         self,

@@ -16,7 +16,7 @@ from types import FunctionType
 import psycopg
 
 from cdc.admission import Admission
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConfigurationError, ConnectionFailed, SubscriptionError
 from cdc.fallback import Fallback
@@ -40,6 +40,7 @@ from cdc.state import open_state
 from cdc.subscription import Subscription
 from cdc.target import Target
 from cdc.vitals import health_of
+from cdc.whereabouts import Whereabouts
 
 __all__ = ["Consuming"]
 
@@ -137,10 +138,10 @@ class Consuming:
         self._target = Target(dsn, names, slot, kept, gap, options, self._decoders, own, wait, beside, asked, beneath)
         self._dispatcher = Dispatcher()
         self._loop = Loop(self._target, self._dispatcher, backoff or Backoff(), rights_interval, lambda: self._wake())
-        self._loader = Loader(self._load_dsn)
+        self._loader = Loader(Whereabouts(self._loop, self._target, lambda: self._wake()))
         self._require_subject = require_subject
         self._polling_interval = polling_interval
-        self._unchecked: dict[Subscription, Cache | None] = {}
+        self._unchecked: dict[Subscription, Inflow | None] = {}
         self._namesakes = Namesakes()
         self._starting = threading.Lock()
         self._pid = os.getpid()
@@ -206,7 +207,7 @@ class Consuming:
         self._check_process()
         return self._loop.link.record(path)
 
-    def _add(self, subscription: Subscription, cache: Cache | None = None) -> None:
+    def _add(self, subscription: Subscription, cache: Inflow | None = None) -> None:
         """Check a subscription now, or at the opening when that is still to come."""
         self._check_process()
         check_parts(subscription, self._namesakes.of(subscription))
@@ -235,7 +236,7 @@ class Consuming:
         if cache is not None or subscription._in_parts or type(subscription) is not Subscription:
             self._wake()  # Any other one need not begin before the next transaction does.
 
-    def _admit(self, subscription: Subscription, cache: Cache | None) -> None:
+    def _admit(self, subscription: Subscription, cache: Inflow | None) -> None:
         self._namesakes.add(subscription)
         if cache is not None:
             self._loop.caches[subscription] = cache
@@ -253,7 +254,7 @@ class Consuming:
             subscription.lane.close()
         cache = self._loop.caches.pop(subscription, None)
         if cache is not None:
-            cache.set_live(False)
+            cache.close()
         if self._loop.link.session is not None:
             self._loop.link.session.admission.forget(subscription)
 

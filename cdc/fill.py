@@ -13,6 +13,7 @@ from cdc.events import RowChange, Truncate
 from cdc.log import log
 from cdc.snapshot import Part, Texts
 from cdc.storing.feed import Feed
+from cdc.storing.keys import Keys
 from cdc.storing.line_chunk import LineChunk
 from cdc.underway import WAITS_AFTER
 
@@ -31,6 +32,8 @@ class Fill:
     """Whether every row was read, so that only single keys are left."""
     after: Texts | None = None
     oid: int | None = None
+    keys: Keys | None = None
+    """By which the slots of what is being read are found."""
     window: Window[LineChunk] | None = None
     writers: frozenset[str] | None = None
     """Transactions that were changing the table when it was first read; what they did may never be streamed."""

@@ -17,7 +17,7 @@ import psycopg
 from cdc.chunk import Window
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
-from cdc.errors import ConnectionFailed
+from cdc.errors import ConnectionFailed, SubscriptionError
 from cdc.fill import Fill
 from cdc.housekeeping import Housekeeping
 from cdc.keeping import Keeping
@@ -40,7 +40,7 @@ from cdc.waiting import Call, Steps
 
 __all__ = ["Filling"]
 
-CHUNK_ROWS = 100_000
+CHUNK_ROWS = 200_000
 """Rows that are read at once. They stay in memory anyway."""
 _SLICE = 2_000
 """Rows that are judged before the stream has its turn."""
@@ -211,6 +211,7 @@ class Filling:
         store.asked = set(asked)
         limit = 0 if fill.ends else CHUNK_ROWS
         self._thread = self._thread or ThreadPoolExecutor(1, "cdc-store")
+        fill.keys = self._reader.keys = None if store.lens is None else store.lens.keys
         fill.future = self._thread.submit(
             self._reader.read, session.dsn, feed.schema, feed.table, fill.after, list(asked.values()), limit
         )
@@ -249,8 +250,15 @@ class Filling:
             if fill.after is not None or fill.ends:
                 store.want("the table looks different")
                 return
-            lens = session.admission.judge.lens(fill.feed, relation)
-        window.take(LineChunk(part.snapshot, lens, part.rows))
+            try:
+                lens = session.admission.judge.lens(fill.feed, relation)
+            except SubscriptionError:
+                if fill.feed.subject is None:
+                    raise
+                lens = lens.blind(relation)
+        # Slots were found by the keys of then, which may have been of other types.
+        is_other = lens.keys is not fill.keys and isinstance(part.rows, dict)
+        window.take(LineChunk(part.snapshot, lens, list(part.rows.values()) if is_other else part.rows))
         store.read += len(part.rows)
         fill.part = part
         self._reached = False

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from cdc.boundary import Boundary
 from cdc.delivery import Delivery
-from cdc.events import Gap
+from cdc.events import Gap, GapKind
 from cdc.housekeeping import Housekeeping
 from cdc.log import log
 from cdc.lsn import Lsn, Position
@@ -22,6 +22,9 @@ from cdc.stream import Stream
 from cdc.waiting import Call, Steps
 
 __all__ = ["Gaps"]
+
+_ELSEWHERE = (GapKind.OTHER_SERVER, GapKind.OTHER_TIMELINE)
+"""Gaps behind which transactions are others."""
 
 Until = Callable[[Callable[[], bool], Session, Stream], Steps]
 """Does nothing but the duties until a condition holds."""
@@ -78,9 +81,12 @@ class Gaps:
     def tell(self, session: Session, gap: Gap) -> Steps:
         """Tell everybody now, also those who wait to begin."""
         log.warning("gap", kind=gap.kind.value, reason=gap.reason, last=str(gap.last))
-        self._house.unseen.clear()
+        elsewhere = gap.kind in _ELSEWHERE
+        if elsewhere:
+            self._house.unseen.clear()
         self._house.unseen |= yield Call(session.invisible)
         yield from self._boundary.steps(session, None)
+        self._boundary.begin_caches(elsewhere)
         yield from self._delivery.gap(gap)
 
     def _finish(self, session: Session, stream: Stream) -> Steps:

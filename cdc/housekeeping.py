@@ -13,7 +13,7 @@ from functools import partial
 
 import psycopg
 
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.dispatcher import Dispatcher
 from cdc.landmarks import Landmarks
 from cdc.loader import snapshot_of
@@ -59,7 +59,7 @@ class Housekeeping:
     def __init__(
         self,
         progress: Progress,
-        caches: dict[Subscription, Cache],
+        caches: dict[Subscription, Inflow],
         dispatcher: Dispatcher,
         rights_interval: float,
         lot: Lot,
@@ -169,7 +169,9 @@ class Housekeeping:
     def _look_is_due(self, now: float) -> bool:
         if len(self.unseen) > _MANY_UNSEEN:
             return True
-        return bool(self._caches) and bool(self.unseen) and now - self._fenced_at >= _FENCE_EVERY
+        if not self._caches or now - self._fenced_at < _FENCE_EVERY:
+            return False
+        return bool(self.unseen) or any(cache.is_blind for cache in list(self._caches.values()))
 
     def _look(self, session: Session, stream: Stream) -> None:
         """Look at a snapshot: changes that it shows need no fence any more."""

@@ -131,6 +131,10 @@ class Judge:
             self._keep(oid, role)
         self.know_types([oid])
 
+    def knows(self, oid: int, role: str) -> bool:
+        """Whether the rights of a role on a table were asked for."""
+        return (oid, role) in self._rights
+
     def know_types(self, oids: Collection[int]) -> None:
         """Know the types that the policies of these tables mention, also those of no column. Asks the catalog."""
         known = [rights for (oid, _), rights in self._rights.items() if oid in oids and isinstance(rights, TableRights)]

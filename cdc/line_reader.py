@@ -6,6 +6,7 @@ May import psycopg. A line is taken as the server sent it; nothing of it is spli
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from psycopg import errors, pq
 
 from cdc.snapshot import ChunkReader, Part, Query, Texts
 from cdc.store_ground import ground_of
+from cdc.storing.keys import Keys
 from cdc.storing.line import cells_of
 
 __all__ = ["LineReader"]
@@ -32,9 +34,25 @@ class _Lines(Query):
 
 
 class LineReader(ChunkReader):
-    """Reads chunks of lines. For one thread at a time."""
+    """Reads chunks of lines, and finds their slots, so that the loop need not. For one thread at a time.
+
+    Attributes:
+        keys: how rows of the table are found, as it is known; what is read may look different.
+    """
 
     _query = _Lines
+    keys: Keys | None = None
+
+    def read(self, dsn: str, schema: str, table: str, after: Texts | None, again: Sequence[Texts], limit: int) -> Part:
+        """See `ChunkReader.read`. The rows are lines: by their slots, or a list where those cannot be found."""
+        keys = self.keys
+        part = super().read(dsn, schema, table, after, again, limit)
+        columns = tuple(column.name for column in part.message.columns)
+        if keys is None or columns != keys.columns:
+            return part
+        with suppress(ValueError):
+            return replace(part, rows=keys.of_lines(part.rows))
+        return part
 
     def _read(
         self,

@@ -15,7 +15,7 @@ import psycopg
 from cdc.attempts import Attempts, Unfinished
 from cdc.beside import Beside
 from cdc.boundary import Boundary
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -73,7 +73,7 @@ class Loop:
         rights_interval: float,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
-        self.caches: dict[Subscription, Cache] = {}
+        self.caches: dict[Subscription, Inflow] = {}
         self.progress = Progress()
         self._target = target
         self._dispatcher = dispatcher

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cdc.admission import Admission
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.errors import SubscriptionError
 from cdc.poll_reader import Look, PollReader
 from cdc.predicate import FALSE, TRUE, constant
@@ -75,7 +75,7 @@ class Polled(Protocol):
 
 @dataclass(slots=True)
 class PolledCache:
-    """A cache: keys of rows that have changed go.
+    """A table of a cache: what was loaded of rows that have changed goes.
 
     An entry lives on beyond its time only if nothing can have happened to its row: where a key is unique, and the same
     version of its row was there at two looks, it was there all the time in between. Of anything else nobody knows that:
@@ -83,7 +83,7 @@ class PolledCache:
     """
 
     subscription: Subscription
-    cache: Cache
+    inflow: Inflow
     before: Versions | None = field(default=None, init=False)
 
     @property
@@ -96,22 +96,24 @@ class PolledCache:
         began = time.monotonic()
         with reader.look(self.subscription.schema, self.subscription.table) as look:
             relation = admission.relation(look.message, ())
-            columns = [name for name in self.cache.by or () if name in relation.whole.columns]
+            columns = [name for name in self.inflow.by or () if name in relation.whole.columns]
             read = look.versions(columns, most)
             # The places of rows say nothing across a rewrite where a key is not unique.
-            shape = (_shape(relation, look), look.file, tuple(columns), _is_unique(relation, columns))
+            shape = (relation, look.condition, look.file)
         return Finding(self, began, Versions(shape, grouped(read)), len(read))
 
     def apply(self, finding: Finding) -> Steps:
         """See `Polled.apply`."""
+        now, before, self.before = finding.versions, self.before, finding.versions
         yield from ()
-        before, self.before = self.before, finding.versions
-        if before is None or not self.cache.by or not finding.versions.is_comparable(before):
-            same = before is not None and before == finding.versions
-            if not same:
-                self.cache.polled(None, finding.began)
-            return
-        self.cache.polled(finding.versions.changed(before) | finding.versions.gone(before), finding.began)
+        inflow, relation = self.inflow, now.shape[0]
+        if before is None or not now.is_comparable(before) or inflow.relation != relation:
+            inflow.polled(None, (), finding.began)
+        elif inflow.by is None:
+            inflow.polled((), (), finding.began) if now == before else inflow.polled(None, (), finding.began)
+        else:
+            same = now.same(before) if _is_unique(relation, inflow.by) else ()
+            inflow.polled(now.changed(before) | now.gone(before), same, finding.began)
 
 
 @dataclass(slots=True)
@@ -211,11 +213,7 @@ def _nobody(subscription: Subscription) -> None:
     """Nobody hears of the end of a probe."""
 
 
-def _shape(relation: Relation, look: Look) -> Hashable:
-    return (relation, look.condition)
-
-
-def _is_unique(relation: Relation, columns: list[str]) -> bool:
+def _is_unique(relation: Relation, columns: Iterable[str]) -> bool:
     """Whether no two rows have the same values in these columns."""
     key = {relation.columns[index].name for index in relation.key or ()}
     return bool(key) and key <= set(columns)

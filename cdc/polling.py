@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from cdc.admission import Admission
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.connection import connect
 from cdc.dispatcher import Dispatcher
 from cdc.errors import CdcError, ConnectionFailed
@@ -81,7 +81,7 @@ class Polling:
         self,
         target: Target,
         dispatcher: Dispatcher,
-        caches: Mapping[Subscription, Cache],
+        caches: Mapping[Subscription, Inflow],
         wake: Callable[[], None],
         is_stopping: Callable[[], bool],
     ) -> None:

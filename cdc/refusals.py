@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc.caching.cache import Cache
 from cdc.caching.clearing import clearing_of
+from cdc.caching.inflow import Inflow
 from cdc.catalog import partition_root
 from cdc.errors import SubscriptionError
 from cdc.family import Family
@@ -45,10 +45,10 @@ __all__ = [
 _SHOWN = 20
 
 
-def check_binary(subscription: Subscription, cache: Cache | None) -> None:
+def check_binary(subscription: Subscription, cache: Inflow | None) -> None:
     """Filters, policies and the keys of caches compare the server's text."""
     wants = "a subject" if subscription.subject is not None else "a filter" if subscription.filter is not None else None
-    if cache is not None and cache.by is not None:
+    if cache is not None and cache.reads_rows:
         wants = "a cache with by="
     if isinstance(subscription, Feed):
         wants = "a store"

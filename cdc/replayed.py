@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cdc.admission import Admission
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.errors import CdcError, ConnectionFailed, SubscriptionError
 from cdc.family import Family, Member
 from cdc.listener import Listener
@@ -48,7 +48,7 @@ class ReplayAdmission(Admission):
         nowhere: Any = None
         super().__init__(nowhere, conversation.publications, {}, types, conversation.binary)
 
-    def check(self, subscription: Subscription, cache: Cache | None = None) -> None:
+    def check(self, subscription: Subscription, cache: Inflow | None = None) -> None:
         """See `Admission.check`."""
         if isinstance(subscription, Listener) and not any(self._outline.messages):
             raise SubscriptionError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Mapping
 
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.connecting import Connecting
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
@@ -52,7 +52,7 @@ class Revision:
         delivery: Delivery,
         house: Housekeeping,
         progress: Progress,
-        caches: Mapping[Subscription, Cache],
+        caches: Mapping[Subscription, Inflow],
     ) -> None:
         self.rewriting = Rewriting(dispatcher, delivery, house, progress, caches)
         self._link = link
@@ -76,6 +76,7 @@ class Revision:
         self._delivery.fresh.add(relation.oid)
         if news:
             judge.changed.discard(relation.oid)
+            self._link.distrust(session, {relation.oid})
             yield from self._tell(stream, before)
 
     def see(self, event: RowChange | Truncate) -> None:
@@ -100,6 +101,7 @@ class Revision:
         changed = admission.judge.take_changed()
         if not changed:
             return
+        self._link.distrust(session, changed)
         relations = [relation for relation in self._dispatcher.relations if relation.oid in changed]
         before = self._sights(session, changed, relations)
         log.info("rights.changed", tables=", ".join(sorted({f"{each.schema}.{each.table}" for each in before})))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
 from cdc.events import Gap, GapKind, Insert, RowChange, Truncate
@@ -62,7 +62,7 @@ class Rewriting:
         delivery: Delivery,
         house: Housekeeping,
         progress: Progress,
-        caches: Mapping[Subscription, Cache],
+        caches: Mapping[Subscription, Inflow],
     ) -> None:
         self._dispatcher = dispatcher
         self._delivery = delivery

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 
 from cdc.admission import Admission
-from cdc.caching.cache import Cache
+from cdc.caching.inflow import Inflow
 from cdc.connection import ReplicationConnection, connection_string
 from cdc.control import Control
 from cdc.errors import CdcError, ConnectionFailed, FailureKind, GapError
@@ -73,7 +73,7 @@ class Session:
     def __init__(
         self,
         target: Target,
-        caches: Mapping[Subscription, Cache],
+        caches: Mapping[Subscription, Inflow],
         former: Session | None = None,
         check: Callable[[Admission], None] | None = None,
     ) -> None:

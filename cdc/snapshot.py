@@ -82,7 +82,7 @@ class Part:
     Attributes:
         snapshot: what it was read under.
         message: the table as it was then.
-        rows: the cells of each row, in the order of the message's columns; lines where those were asked for.
+        rows: the cells of each row, in the order of the columns; for a store lines, by their slots.
         last: the key of the last row, where the next part begins; None when there was no row.
         ends: whether nothing lies behind it.
         lsn: no commit that the snapshot shows lies behind it.
@@ -96,7 +96,7 @@ class Part:
 
     snapshot: Snapshot
     message: RelationMessage
-    rows: list[Any]
+    rows: Any
     last: Texts | None
     ends: bool
     lsn: Lsn

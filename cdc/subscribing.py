@@ -5,7 +5,6 @@ Does no waiting of its own. Once the consumer is open they ask the server on the
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,9 +13,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
-from cdc.caching.cache import Cache, columns_of
+from cdc.caching.cache import Cache, Source
 from cdc.caching.clearing import clearing_of
+from cdc.caching.depends import Depends, check_sizes, depends_of
 from cdc.caching.invalidation import Invalidation, Key
+from cdc.caching.keys import By
 from cdc.consuming import Consuming
 from cdc.errors import ConfigurationError, SubscriptionError
 from cdc.expiry import check_fresh
@@ -25,6 +26,8 @@ from cdc.herald import StatusHandler
 from cdc.keeper import Keeper, source_of
 from cdc.lane import Driver
 from cdc.listener import Listener
+from cdc.loader import AsSubject
+from cdc.loading import check_subject
 from cdc.pattern import Pattern, table_name
 from cdc.rls import Subject
 from cdc.storing.feed import Feed
@@ -200,17 +203,49 @@ class Subscribing(Consuming):
         subscription.lane.driver = Driver.USER
         return subscription
 
-    def _cached(self, table: str, ttl: float, maxsize: int, by: str | Sequence[str] | None, patience: float) -> Cache:
-        if not (isinstance(ttl, int | float) and 0 < ttl < math.inf and isinstance(maxsize, int) and maxsize >= 1):
-            raise ConfigurationError(f"cache of {table}: ttl is above 0 seconds and maxsize at least 1")
-        if by is not None and (not by or not isinstance(by, str | list | tuple)):
-            raise ConfigurationError(f"cache of {table}: by is a column or several; leave it out for the whole table")
-        cache = Cache(table, self._loader, ttl, maxsize, columns_of(by), patience)
-        schema, name = table_name(table)
-        self._add(
-            Subscription(schema, name, cache.receive, first=True, on_close=self._subscription_closed),
-            cache,
+    def _cached(
+        self,
+        table: str,
+        ttl: float,
+        maxsize: int,
+        by: By,
+        patience: float,
+        depends: Depends,
+        negative_ttl: float | None,
+        subject: Subject | None,
+    ) -> Cache:
+        check_sizes(table, ttl, maxsize, patience, negative_ttl)
+        source: Source = self._loader
+        if subject is not None:
+            check_subject(subject)
+            check_fresh(subject, time.time())
+            source = AsSubject(self._loader, subject)
+        elif self._require_subject:
+            raise ConfigurationError(f"a cache of {table} needs a subject: this consumer has require_subject")
+        cache = Cache(
+            table,
+            source,
+            ttl,
+            maxsize,
+            by,
+            patience,
+            polling_interval=self._polling_interval,
+            negative_ttl=negative_ttl,
+            depends=depends_of(table, depends),
+            subject=subject,
         )
+        made: list[Subscription] = []
+        try:
+            for inflow in cache.inflows:
+                subscription = Subscription(
+                    *table_name(inflow.table), inflow.receive, first=True, on_close=self._subscription_closed
+                )
+                self._add(subscription, inflow)
+                made.append(subscription)
+        except BaseException:
+            for each in made:
+                each.close()
+            raise
         return cache
 
     def _stored(self, store: Store, path: object, filter: Any, subject: Any, name: Any) -> None:

@@ -16,8 +16,9 @@ Who compares versions of one key has to know:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cdc.tuples import Cell
 
@@ -38,7 +39,7 @@ class Versions:
         rows: the version of what each key has.
     """
 
-    shape: Hashable
+    shape: Any
     rows: Mapping[Key, Version]
 
     def is_comparable(self, before: Versions | None) -> bool:

@@ -80,4 +80,23 @@ def _notes(loop: Loop, target: Target, subscriptions: Sequence[Subscription]) ->
         notes.append(_IN_ORDER if in_order else _NEWEST)
     if denied:
         notes.append(f"{denied} subscriptions see nothing at the moment; their `denied` says why")
-    return (*notes, *loop.rewriting.notes, *loop.snapshots.notes())
+    return (*notes, *_notes_of_caches(loop), *loop.rewriting.notes, *loop.snapshots.notes())
+
+
+def _notes_of_caches(loop: Loop) -> list[str]:
+    caches = list(dict.fromkeys(inflow.cache for inflow in list(loop.caches.values())))
+    waiting = [since for cache in caches if (since := cache.not_live_for) is not None]
+    notes = [
+        f"cache of {each.table}: by= failed, so everything was dropped: {each.problem}"
+        for each in caches
+        if each.problem
+    ]
+    notes += [
+        f"cache of {each.table}: nothing is kept, since policies of {each.subject.role} cannot be decided"
+        for each in caches
+        if each.subject is not None and not each.keeps
+    ]
+    if waiting:
+        interval = min(cache.polling_interval for cache in caches)
+        notes.append(f"caches: not live for {max(waiting):.0f} s; entries older than {interval:g} s are read again")
+    return notes

@@ -1,56 +1,39 @@
-"""A cache of what was read from a table, cleared by its changes, that never serves a value older than one of them.
+"""A cache of what was read from tables, cleared by their changes, that never serves a value older than one of them.
 
 No psycopg here: values are read through a `Source`. Expiry and size are cachetools' work; the fence decides
-which loads may be kept. While the stream is not live, `fetch` loads and does not serve.
+which loads may be kept. While the stream is not live, changes may be on their way: then only what was read a few
+seconds ago is served.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
 
 from cachetools import TTLCache
 
 from cdc.caching.counters import Counters
+from cdc.caching.driving import drive
+from cdc.caching.entries import MISSING, NEVER, Entry, Fills
 from cdc.caching.fence import Fence, Snapshot
-from cdc.errors import ConfigurationError, NotYetVisible, SubscriptionError
-from cdc.events import Event, Gap, Prepared, RowChange
+from cdc.caching.filling import filling
+from cdc.caching.inflow import Inflow
+from cdc.caching.keys import By, keys_of
+from cdc.caching.source import Load, Source
+from cdc.caching.wraps import Wrapped, check_load, wrapped
+from cdc.errors import ConfigurationError
+from cdc.events import Event
+from cdc.expiry import check_fresh
+from cdc.lsn import Lsn
 from cdc.relation import Relation
-from cdc.row import Row
-from cdc.tuples import UNCHANGED, Binary
+from cdc.rls import Subject
 from cdc.values.equality import Equality
 
 __all__ = ["Cache", "Counters", "Load", "Source"]
 
-Load = Callable[[Any, Any], Any]
-"""Called as `load(connection, key)` on a miss; `connection` is a read-only psycopg connection."""
-
-_ATTEMPTS = 3
-_MISSING = object()
-
-
-class Source(Protocol):
-    """Runs a load against the slot's own server, read-only."""
-
-    def bare(self, load: Load, key: Any) -> Any:
-        """The value of `load(connection, key)`."""
-
-    def fenced(self, load: Load, key: Any) -> tuple[Any, Snapshot]:
-        """The same in one snapshot, together with that snapshot."""
-
-
-class _Fill:
-    """One load under way; others who miss the same key wait for it."""
-
-    __slots__ = ("done", "owner", "stale", "value")
-
-    def __init__(self) -> None:
-        self.owner = threading.get_ident()
-        self.done = threading.Event()
-        self.stale = False
-        self.value: Any = _MISSING
+_ALL = object()
 
 
 class Cache:
@@ -61,8 +44,20 @@ class Cache:
         source: runs loads.
         ttl: seconds that an entry lives at most.
         maxsize: number of entries at most; the ones used longest ago go first.
-        by: columns whose values make the key; None when any change of the table clears everything.
+        by: columns whose values make the key, or a function of the row; None when any change of the table clears
+            everything.
         patience: seconds that `fetch` waits for a change to become visible before it raises.
+        clock: seconds, from anywhere on.
+        polling_interval: seconds that an entry is served while the stream is not live, from the beginning of its load.
+        negative_ttl: seconds that None is served; None: as any other value.
+        depends: `by` for each further table whose changes clear entries.
+        subject: as whom loads run, or None.
+
+    Attributes:
+        inflows: what clears it, by table: the first one is the table's own.
+        polling_interval: seconds that an entry is served while the stream is not live.
+        is_whole: whether every change concerns every entry, so that keys may be anything.
+        wrapping: the function that it wraps, if its keys are those of rows.
     """
 
     def __init__(
@@ -71,274 +66,276 @@ class Cache:
         source: Source,
         ttl: float,
         maxsize: int,
-        by: tuple[str, ...] | None,
+        by: By,
         patience: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
+        polling_interval: float = 5.0,
+        negative_ttl: float | None = None,
+        depends: Mapping[str, By] | None = None,
+        subject: Subject | None = None,
     ) -> None:
         self.table = table
-        self.by = by
+        self.subject = subject
         self.counters = Counters()
         self._source = source
         self._patience = patience
+        self._clock = clock
+        self.polling_interval = polling_interval
+        self._negative_ttl = negative_ttl
         self._mutex = threading.Lock()
-        self._entries: TTLCache[Hashable, Any] = TTLCache(maxsize, ttl, clock)
+        self._entries: TTLCache[Hashable, Entry] = TTLCache(maxsize, ttl, clock)
         self._fence = Fence()
-        self._fills: dict[Hashable, _Fill] = {}
-        self._loading: dict[Hashable, set[_Fill]] = {}
-        self._relation: Relation | None = None
-        self._equalities: tuple[Equality, ...] | None = None
-        self._live = False
+        self._fills = Fills()
+        self._live = self._is_plain = False
+        self._since: float | None = clock()
+        self._proven = (Lsn(0), NEVER)
+        self.wrapping: str | None = None
+        self._keys = keys_of(table, by)
+        others = {name: keys_of(name, each, self._keys.slot) for name, each in (depends or {}).items()}
+        self.inflows = (Inflow(self, table, self._keys), *(Inflow(self, name, keys) for name, keys in others.items()))
+        self._slot = self._keys.slot
+        self.is_whole = by is None
+        self._expires = None if subject is None else subject.expires
 
     def __len__(self) -> int:
         with self._mutex:
             return len(self._entries)
 
     @property
+    def by(self) -> tuple[str, ...] | None:
+        """The columns whose values make the key; None when they do not."""
+        return self._keys.columns
+
+    @property
     def is_live(self) -> bool:
-        """Whether the stream is live, so that entries may be served."""
+        """Whether the stream is live, so that entries of every age may be served."""
         return self._live
 
-    def fetch(self, key: Any, load: Load) -> Any:
+    @property
+    def not_live_for(self) -> float | None:
+        """Seconds since when it has not been live; None when it is."""
+        since = self._since
+        return None if since is None else self._clock() - since
+
+    @property
+    def problem(self) -> str | None:
+        """What a function `by` has raised last; None when none has."""
+        return next((inflow.problem for inflow in self.inflows if inflow.problem is not None), None)
+
+    def fetch(self, key: Any, load: Load, after: Lsn | str | None = None) -> Any:
         """The value of `key`, from memory or by `load(connection, key)`.
 
-        `key` is a value of the `by` column (a tuple for several), or any hashable for a whole-table cache.
-        Concurrent misses of one key load once. Raises TypeError for a key of the wrong type, NotYetVisible
-        when the server keeps showing a value older than a change that was received, and whatever `load` raises.
-        """
-        slot = self._slot(key)
-        deadline = time.monotonic() + self._patience
-        while True:
-            with self._mutex:
-                value = self._entries.get(slot, _MISSING) if self._live else _MISSING
-                if value is not _MISSING:
-                    self.counters.hits += 1
-                    return value
-                fill, mine = self._join(slot)
-            if mine:
-                return self._fill(fill, slot, key, load, deadline)
-            if fill.owner == threading.get_ident():
-                raise ConfigurationError(
-                    f"the load of {self.table} fetches its own key {key!r}: it would wait for itself"
-                )
-            fill.done.wait()
-            if fill.value is not _MISSING:
-                return fill.value
-
-    def invalidate(self, key: Any = _MISSING) -> None:
-        """Drop one key, or everything, now; a load under way is not kept."""
-        with self._mutex:
-            if key is _MISSING:
-                self._drop_all()
-            else:
-                self._drop(self._slot(key))
-
-    def _slot(self, key: Any) -> Hashable:
-        """The key in the form that a change's cells are brought into."""
-        if self.by is None:
-            hash(key)
-            return key  # type: ignore[no-any-return]  # any hashable is a key
-        if self._equalities is None:
-            raise SubscriptionError(f"the cache of {self.table} is not open: enter or start its consumer first")
-        if len(self.by) == 1:
-            return self._equalities[0].from_python(key)
-        if not isinstance(key, tuple) or len(key) != len(self.by):
-            raise TypeError(f"the key of the cache of {self.table} is a tuple of ({', '.join(self.by)}), not {key!r}")
-        pairs = zip(self._equalities, key, strict=True)
-        return tuple(equality.from_python(value) for equality, value in pairs)
-
-    def _join(self, slot: Hashable) -> tuple[_Fill, bool]:
-        """The fill to wait for, or a new one of our own. Whoever is not live reads for himself."""
-        self.counters.misses += 1
-        fill = self._fills.get(slot)
-        if fill is not None and self._live:
-            return fill, False
-        fill = _Fill()
-        if self._live:
-            self._fills[slot] = fill
-        self._loading.setdefault(slot, set()).add(fill)
-        return fill, True
-
-    def _fill(self, fill: _Fill, slot: Hashable, key: Any, load: Load, deadline: float) -> Any:
-        try:
-            return self._load(fill, slot, key, load, deadline)
-        finally:
-            with self._mutex:
-                self._loading[slot].discard(fill)
-                if not self._loading[slot]:
-                    del self._loading[slot]
-                if self._fills.get(slot) is fill:
-                    del self._fills[slot]
-            fill.done.set()
-
-    def _load(self, fill: _Fill, slot: Hashable, key: Any, load: Load, deadline: float) -> Any:
-        """Load until the value is at least as new as every change received when the load began.
-
-        A value that no change overtook is kept. On a busy key the value of the last attempt is returned
-        without being kept: it is as new as what had been received when it was read.
-        """
-        attempt, pause = 0, 0.001
-        while True:
-            attempt += 1
-            with self._mutex:
-                fill.stale = False
-                pending = self._fence.pending(slot)
-                self.counters.loads += 1
-            value, sees = self._read(load, key, pending)
-            if sees and self._keep(fill, slot, value, last=attempt >= _ATTEMPTS):
-                return value
-            if time.monotonic() >= deadline and not sees:
-                raise NotYetVisible(
-                    f"{self.table}: the server still shows the value of {key!r} from before a change that was "
-                    f"received; the commit may be waiting for a synchronous standby. Try again later"
-                )
-            if not sees:
-                time.sleep(pause)
-                pause = min(pause * 2, 0.05)
-
-    def _read(self, load: Load, key: Any, pending: frozenset[int]) -> tuple[Any, bool]:
-        """A loaded value, and whether its snapshot sees every pending transaction."""
-        if not pending:
-            return self._source.bare(load, key), True
-        value, snapshot = self._source.fenced(load, key)
-        with self._mutex:
-            self._fence.seen(snapshot)
-        return value, all(snapshot.sees(xid) for xid in pending)
-
-    def _keep(self, fill: _Fill, slot: Hashable, value: Any, last: bool) -> bool:
-        """Keep a value that no change overtook while it was read; True when it may be returned."""
-        with self._mutex:
-            if fill.stale:
-                self.counters.discarded += 1
-                return last
-            if self._live and self._fills.get(slot) is fill:
-                self._entries[slot] = value
-                fill.value = value
-                # Whoever comes from now on reads the entry, which the next change drops; not this fill.
-                del self._fills[slot]
-            return True
-
-    # What the loop calls.
-
-    def bind(self, relation: Relation, equalities: tuple[Equality, ...]) -> None:
-        """What the table looks like, and so how keys compare.
-
-        A table that looks different may have been rewritten, which sends no changes of rows.
-        """
-        with self._mutex:
-            if self._relation != relation:
-                self._drop_all()
-            self._relation, self._equalities = relation, equalities
-
-    def receive(self, event: Event) -> None:
-        """Clear what the event concerns, before any handler sees it."""
-        with self._mutex:
-            self.counters.invalidations += 1
-            if isinstance(event, Gap):
-                self._fence.clear()
-                self._drop_all()
-            elif isinstance(event, RowChange) and self.by is not None:
-                self._change(event)
-            elif not isinstance(event, Prepared):
-                self._change_all(event.xid)
-
-    def set_live(self, live: bool) -> None:
-        """Whether the stream is caught up, so that entries may be kept and served."""
-        with self._mutex:
-            if live and not self._live:
-                # What is being read now began before changes were sure to arrive.
-                for fills in self._loading.values():
-                    for fill in fills:
-                        fill.stale = True
-            self._live = live
-
-    def begin(self, unseen: Iterable[int]) -> None:
-        """The cache begins between two transactions; `unseen` were received before, and may not be visible yet."""
-        with self._mutex:
-            for xid in unseen:
-                self._fence.change_all(xid)
-            self._drop_all()
-
-    def clear(self, xid: int) -> None:
-        """The table was rewritten by a transaction that was received, without changes of rows: drop everything."""
-        with self._mutex:
-            self._change_all(xid)
-
-    def polled(self, differing: Iterable[Any] | None, began: float) -> None:
-        """The table was compared while there is no stream.
+        Concurrent misses of one key load once. A load returns `cdc.Uncached(value)` for what is not to be kept.
 
         Args:
-            differing: keys of rows that differ from what was found before; None when everything may differ.
-            began: when the comparison began, by time.monotonic().
+            key: a value of the `by` column (a tuple for several), what a function `by` gives, or any hashable for a
+                whole-table cache.
+            load: called on a miss.
+            after: the LSN of a write, as `cdc.current_lsn(connection)` gives it behind the commit; the value is not
+                older than that.
 
-        What differs is dropped. Entries that are not named are as good as read at `began`.
+        Raises TypeError for a key of the wrong type, NotYetVisible when the server keeps showing a value older than a
+        change that was received, or than `after`, SubscriptionError when the subject has expired, and whatever `load`
+        raises.
         """
+        slot = self._slot(key)
+        if after is None and self._is_plain:
+            with self._mutex:
+                try:
+                    value = self._entries[slot].value
+                except KeyError:
+                    pass
+                else:
+                    self.counters.hits += 1
+                    return value
+        lsn = self._asked(after)
+        check_load(self.table, load, is_async=False)
+        return drive(filling(self, slot, key, threading.get_ident(), lsn), self._source, load, key)
+
+    def put(self, key: Any, value: Any, snapshot: Snapshot | str) -> bool:
+        """Keep a value that you have read by a connection of your own, if it is as new as all that was received.
+
+        Args:
+            key: as for `fetch`.
+            value: what `fetch` is to give for it.
+            snapshot: the text of `pg_current_snapshot()`, read in the same REPEATABLE READ transaction as the value, on
+                the slot's own server. That transaction has written nothing.
+
+        Returns False, and keeps nothing, when a change has overtaken it, when it does not see a change that was
+        received, and when the cache cannot know: while it is not live, in its first moments, and for snapshots older
+        than what it remembers of changes.
+
+        Raises TypeError for a key of the wrong type, ConfigurationError for what is no snapshot, and for a cache with
+        a subject.
+        """
+        if self.subject is not None:
+            raise ConfigurationError(
+                f"the cache of {self.table} has a subject, and nobody knows as whom {key!r} was read: use fetch"
+            )
+        seen = _snapshot(snapshot)
+        slot = self._slot(key)
         with self._mutex:
-            self._drop_all()
+            if not self._live or not self._fence.admits(slot, seen):
+                self.counters.discarded += 1
+                return False
+            # When it was read is not known: while the stream is not live it is of no use.
+            self._entries[slot] = Entry(value, NEVER)
+            return True
+
+    def invalidate(self, key: Any = _ALL) -> None:
+        """Drop one key, or everything, now; a load under way is not kept, nor is what `put` has read before."""
+        slot = None if key is _ALL else self._slot(key)
+        with self._mutex:
+            self._fence.blind()
+            if key is _ALL:
+                self._drop_all()
+            else:
+                self._drop(slot)
+
+    def wraps(self, function: Callable[..., Any]) -> Wrapped:
+        """A decorator: let `function(connection, …)` be a load, and its arguments the key.
+
+        `@cache.wraps` on `def well(connection, id)` makes `well(33)` a fetch; several arguments make a tuple. What it
+        gives has `invalidate(33)`, `after(lsn, 33)`, and the function as `__wrapped__`. A cache without `by` may wrap
+        several functions, which have entries of their own; one with `by` wraps one.
+
+        Raises ConfigurationError for what cannot be a load.
+        """
+        return wrapped(self, self, function, self.fetch)
+
+    # What the loop calls, for the table itself; `inflows` has the same for every table.
+
+    def bind(self, relation: Relation, equalities: tuple[Equality, ...]) -> None:
+        """See `Inflow.bind`."""
+        self.inflows[0].bind(relation, equalities)
+
+    def receive(self, event: Event) -> None:
+        """See `Inflow.receive`."""
+        self.inflows[0].receive(event)
+
+    def begin(self, unseen: Iterable[int], elsewhere: bool = False) -> None:
+        """See `Inflow.begin`."""
+        self.inflows[0].begin(unseen, elsewhere)
+
+    def clear(self, xid: int) -> None:
+        """See `Inflow.clear`."""
+        self.inflows[0].clear(xid)
+
+    def set_live(self, live: bool) -> None:
+        """Whether the stream is caught up, so that entries of every age may be served."""
+        for inflow in self.inflows:
+            inflow.set_live(live)
 
     @property
     def has_tombstones(self) -> bool:
         """Whether a change was received that no snapshot has been seen to show."""
         return bool(self._fence)
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether it wants to see a snapshot, without which `put` is refused."""
+        return self._fence.is_blind
+
     def seen(self, snapshot: Snapshot) -> None:
         """A snapshot of the server was taken; changes that it shows need no fence any more."""
         with self._mutex:
             self._fence.seen(snapshot)
 
-    def _change(self, event: RowChange) -> None:
-        if event.relation is not self._relation and event.relation != self._relation:
-            # A row of a shape that the keys are not made of.
-            self._change_all(event.xid)
-            return
-        slots = [self._slot_of(event.relation, row) for row in (event.old, event.new) if row is not None]
-        if event.event_type == "UPDATE" and event.old is None:
-            slots.append(self._slot_before(event))
-        if not slots or None in slots:
-            self._change_all(event.xid)
-            return
-        for slot in slots:
-            self._fence.change(slot, event.xid)
-            self._drop(slot)
+    # What fillings and inflows call; those marked so under the mutex.
 
-    def _slot_before(self, event: RowChange) -> Hashable | None:
-        """The key before an UPDATE that came without an old row: the same, if it is made of the identity."""
-        assert self.by is not None and event.new is not None
-        within = all(column in event.relation.identity.columns for column in self.by)
-        return self._slot_of(event.relation, event.new) if within else None
+    def _hit(self, key: Any, after: Lsn | str | None) -> Any:
+        """The value that `fetch` gives at once, or MISSING."""
+        slot, lsn = self._slot(key), self._asked(after)
+        floor = NEVER if lsn is None else self._floor(lsn)
+        if floor is None:
+            return MISSING
+        with self._mutex:
+            entry = self._look(slot, floor)
+            if entry is None:
+                return MISSING
+            self.counters.hits += 1
+            return entry.value
 
-    def _slot_of(self, relation: Relation, row: Row) -> Hashable | None:
-        """The key of a row; None when it cannot be known."""
-        assert self.by is not None and self._equalities is not None
-        cells = [row.cells[relation.whole.columns[column]] for column in self.by]
-        if any(cell is UNCHANGED or isinstance(cell, Binary) for cell in cells):
+    def _asked(self, after: Lsn | str | None) -> Lsn | None:
+        if self._expires is not None:
+            check_fresh(self.subject, time.time())
+        if after is None or isinstance(after, Lsn):
+            return after
+        try:
+            return Lsn.parse(after)
+        except (ValueError, AttributeError):
+            raise ConfigurationError(
+                f"after is what cdc.current_lsn(connection) gives, or its text, not {after!r}"
+            ) from None
+
+    def _look(self, slot: Hashable, floor: float = NEVER) -> Entry | None:
+        """The entry that may be served; with the mutex. One whose load began before `floor` may not."""
+        try:
+            entry = self._entries[slot]
+        except KeyError:
             return None
-        slots = tuple(_slot_of_cell(*pair) for pair in zip(self._equalities, cells, strict=True))
-        return slots[0] if len(slots) == 1 else slots
+        if not self._live:
+            floor = max(floor, self._clock() - self.polling_interval)
+        if entry.value is None and self._negative_ttl is not None:
+            floor = max(floor, self._clock() - self._negative_ttl)
+        return entry if entry.at >= floor else None
+
+    def _floor(self, after: Lsn) -> float | None:
+        """When the load of an entry has to have begun at the earliest, so that it shows `after`; None: not known."""
+        if self._begun and self._source.received() >= after:
+            return NEVER
+        lsn, began = self._proven
+        return began if lsn >= after else None
+
+    def _proved(self, lsn: Lsn, began: float) -> None:
+        """Loads that begin from `began` on see every commit up to `lsn`."""
+        if lsn >= self._proven[0]:
+            self._proven = (lsn, began)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is loaded may be kept at all."""
+        return all(inflow.is_decided for inflow in self.inflows)
+
+    @property
+    def _begun(self) -> bool:
+        return all(inflow.has_begun for inflow in self.inflows)
+
+    def _set_live(self) -> None:
+        """Whether all its tables' changes arrive; with the mutex."""
+        live = all(inflow.is_live for inflow in self.inflows)
+        if live != self._live:
+            self._since = None if live else self._clock()
+        self._live = live
+        self._is_plain = live and self._negative_ttl is None and self._expires is None
+
+    def _change(self, slot: Hashable, xid: int) -> None:
+        """With the mutex."""
+        self._fence.change(slot, xid)
+        self._drop(slot)
 
     def _change_all(self, xid: int) -> None:
+        """With the mutex."""
         self._fence.change_all(xid)
         self._drop_all()
 
     def _drop(self, slot: Hashable) -> None:
+        """With the mutex."""
         self._entries.pop(slot, None)
-        for fill in self._loading.get(slot, ()):
-            fill.stale = True
+        self._fills.overtake(slot)
 
     def _drop_all(self) -> None:
+        """With the mutex."""
         self._entries.clear()
-        for fills in self._loading.values():
-            for fill in fills:
-                fill.stale = True
+        self._fills.overtake_all()
 
 
-def _slot_of_cell(equality: Equality, cell: Any) -> Hashable:
-    if cell is None:
-        return (None,)
-    return cell if equality.from_cell is None else equality.from_cell(cell)
-
-
-def columns_of(by: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    """The columns of a cache's `by`."""
-    if by is None:
-        return None
-    return (by,) if isinstance(by, str) else tuple(by)
+def _snapshot(given: Snapshot | str) -> Snapshot:
+    if isinstance(given, Snapshot):
+        return given
+    try:
+        return Snapshot.parse(given)
+    except (ValueError, AttributeError):
+        raise ConfigurationError(
+            f"the snapshot is the text of pg_current_snapshot(), such as '10:20:10,14', not {given!r}"
+        ) from None

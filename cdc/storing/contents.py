@@ -15,7 +15,7 @@ from cdc.storing.line import cells_of, line_of
 from cdc.storing.unsaved import Unsaved
 from cdc.transaction import Place
 
-__all__ = ["Columns", "Contents", "Postings"]
+__all__ = ["Columns", "Contents", "Postings", "is_other"]
 
 Columns = tuple[str, ...]
 """The columns of an index."""
@@ -122,12 +122,6 @@ class Contents:
         for postings in self.indexes.values():
             postings.slots = {}
 
-    def is_other(self, old: Row | None, held: bytes | None) -> bool:
-        """Whether what is held under an old key is another row by now, as when two rows change their keys at once."""
-        if old is None or held is None or old.shape is not self.lens.relation.whole:
-            return False
-        return line_of(old.cells) != held
-
     def follow(self, shown: Contents) -> None:
         """They take the place of others, which a file may have followed."""
         if shown.unsaved is None:
@@ -150,3 +144,10 @@ class Contents:
     def key(self, line: bytes) -> Any:
         """The key of a line, as users have it."""
         return self.lens.keys.to_python(cells_of(line))
+
+
+def is_other(contents: Contents, old: Row | None, held: bytes | None) -> bool:
+    """Whether what is held under the old key is another row by now, as when two rows change their keys at once."""
+    if old is None or held is None or old.shape is not contents.lens.relation.whole:
+        return False
+    return line_of(old.cells) != held

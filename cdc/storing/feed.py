@@ -6,7 +6,7 @@ Touches nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdc.rls import Subject
 from cdc.subscription import Subscription
@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     from cdc.storing.store import Store
 
 __all__ = ["Feed"]
+
+
+class _Receiver:
+    """The handler of a feed, as messages name it: what may raise are the handlers of the store's changes."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __call__(self, event: Any) -> Any:
+        return self._store.receive(event)
+
+    def __repr__(self) -> str:
+        return f"on_change of the store of {self._store.table}"
 
 
 class Feed(Subscription):
@@ -35,7 +50,7 @@ class Feed(Subscription):
         super().__init__(
             schema,
             table,
-            store.receive,
+            _Receiver(store),
             filter=filter,
             subject=subject,
             accept_undecided=True,

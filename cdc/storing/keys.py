@@ -37,6 +37,7 @@ class Keys:
     """
 
     def __init__(self, relation: Relation, places: Sequence[int], equality: EqualityOf) -> None:
+        self.columns = tuple(column.name for column in relation.columns)
         self.places = tuple(places)
         self.names = tuple(relation.columns[place].name for place in places)
         self._decoders: tuple[Decode, ...] = tuple(relation.columns[place].decode for place in places)

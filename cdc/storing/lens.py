@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from cdc.errors import SubscriptionError
 from cdc.group import Group, Problems, Sight
 from cdc.operators import Moment
-from cdc.predicate import TRUE, Predicate
+from cdc.predicate import FALSE, TRUE, Predicate, constant
 from cdc.relation import Relation
 from cdc.row import Row
 from cdc.storing.keys import EqualityOf, Keys
@@ -89,6 +89,10 @@ class Lens:
                 masked[index] = UNCHANGED
             cells = masked
         return Row.of_cells(self._shape, cells)
+
+    def blind(self, relation: Relation) -> Lens:
+        """One that shows no row."""
+        return Lens(relation, self.equality, constant(FALSE))
 
     def is_like(self, other: Lens) -> bool:
         """Whether the other one shows the same rows and columns of the same table."""

@@ -27,10 +27,10 @@ class LineChunk:
         reshaped: whether the table was altered since, so that the chunk has to be read again.
     """
 
-    def __init__(self, snapshot: Snapshot, lens: Lens, lines: Sequence[bytes]) -> None:
+    def __init__(self, snapshot: Snapshot, lens: Lens, lines: Sequence[bytes] | dict[Hashable, bytes]) -> None:
         self.snapshot = snapshot
         self.lens = lens
-        self.rows: dict[Hashable, bytes] = lens.keys.of_lines(lines)
+        self.rows: dict[Hashable, bytes] = lines if isinstance(lines, dict) else lens.keys.of_lines(lines)
         self.reshaped = False
 
     def follow(self, event: RowChange | Truncate) -> None:

@@ -1,8 +1,8 @@
 """Moving: the part of a store that the loop moves.
 
-Pure but for a mutex and a future. What readers see are always the contents of one place in the stream and of what came
-since: the first fill and every further one gather new contents beside them, which take their place when they are whole.
-Changes of the stream go to the contents that are gathered while there are any.
+Pure but for a mutex, a future and the clock. What readers see are always the contents of one place in the stream and of
+what came since: the first fill and every further one gather new contents beside them, which take their place when they
+are whole. Changes of the stream go to the contents that are gathered while there are any.
 
 A change is judged here and not by a view, since the store knows more: the row that it holds is the old row of an
 update that comes without one, and has the values that the server did not send.
@@ -11,6 +11,7 @@ update that comes without one, and has the values that the server did not send.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -22,9 +23,9 @@ from cdc.events import Gap, GapKind, Prepared, RowChange, SchemaChange, Truncate
 from cdc.health import Status
 from cdc.predicate import TRUE
 from cdc.relation import Relation
-from cdc.storing.contents import Columns, Contents
+from cdc.storing.contents import Columns, Contents, is_other
 from cdc.storing.feed import Feed
-from cdc.storing.kept import Kept
+from cdc.storing.kept import Kept, begun
 from cdc.storing.lens import Lens
 from cdc.storing.line import cells_of, filled, line_of
 from cdc.storing.model import Model
@@ -35,6 +36,7 @@ from cdc.tuples import UNCHANGED
 
 __all__ = ["Moving"]
 
+_POSTGRES_EPOCH = 946_684_800
 Texts = tuple[str, ...]
 """A key as the text of its values."""
 Moved = list[tuple[Hashable, bytes | None, bytes | None]]
@@ -134,12 +136,12 @@ class Moving:
             self._model.check(str(lens.relation), lens.relation.without(lens.hidden).whole.columns)
         with self._mutex:
             known, self._lens = self._shown, lens
-            empty = Contents(lens, self._columns)
             if known is None:
-                self._shown = empty
+                self._shown = Contents(lens, self._columns)
                 self.want("it begins")
             elif self._gathered is not None:
-                if self._gathered.lens.relation != lens.relation or not self._gathered.lens.is_like(lens):
+                gathered, trusted = self._gathered.lens, self.feed.subject is None
+                if gathered.relation != lens.relation or not (trusted or gathered.is_like(lens)):
                     self.want(self.wanted or "the table looks different")
                 else:
                     self._gathered.lens = lens
@@ -151,34 +153,36 @@ class Moving:
     def _look_through(self, known: Contents, lens: Lens) -> None:
         """Let what is shown be shown by this lens, if it is of the same shape; else as far as it is allowed."""
         same = known.lens.relation == lens.relation
-        if lens.is_like(known.lens) or (same and lens.sees_all):
-            known.lens = lens
+        if self.feed.subject is None or (same and lens.is_like(known.lens)):
+            known.lens = lens if same else known.lens
             return
-        if lens.sees_all and not known.lens.hidden:
-            return
-        before, gone = Contents(known.lens), {}
+        before, now = Contents(known.lens), int((time.time() - _POSTGRES_EPOCH) * 1_000_000)
+        # Nobody reads what he may not while it is gone through.
+        self._shown = Contents(lens, self._columns)
         if same:
-            known.lens = lens
-            gone = {slot: line for slot, line in known.rows.items() if lens.shows(cells_of(line), 0) != TRUE}
+            gone = {slot: line for slot, line in known.rows.items() if lens.shows(cells_of(line), now) != TRUE}
             for slot in gone:
                 known.drop(slot)
+            known.lens = lens
         else:
             # Its rights say nothing of the rows as they were.
             gone = known.rows
             known.clear()
-        if gone or self.feed.subject is not None:
-            known.spoil()
-        self._veiled = left(before, gone, self._maker(before), None)
+        known.spoil()
+        self._shown, self._veiled = known, left(before, gone, self._maker(before), None)
+        self.round += 1  # What is being read was asked for by other rights.
 
     def deny(self) -> None:
         """It may not show anything, whatever the table has."""
         with self._mutex:
             self._gathered, self.wanted, self.is_filled, self.is_polled = None, None, True, False
             self.holes.clear()
-            if self._shown is not None:
-                before = Contents(self._shown.lens)
-                self._veiled = left(before, self._shown.rows, self._maker(before), None)
-                self._shown.clear()
+            self.round += 1
+            if (shown := self._shown) is not None and self._lens is not None:
+                self._veiled = left(before := Contents(shown.lens), shown.rows, self._maker(before), None)
+                self._lens = self._lens.blind(self._lens.relation)
+                self._shown = Contents(self._lens, self._columns)
+                self._shown.follow(shown)
                 self._shown.spoil()
 
     def refill(self, reason: str) -> None:
@@ -197,7 +201,7 @@ class Moving:
         assert self._lens is not None
         with self._mutex:
             self.wanted, self.stale, self.round = reason, None, self.round + 1
-            self._gathered = self._begun(self._lens)
+            self._gathered = begun(self.kept, Contents(self._lens, self._columns))
             self.holes.clear()
             self.asked.clear()
             self.read = 0
@@ -212,13 +216,8 @@ class Moving:
         """What is read is seen through this lens: what was gathered through another one goes."""
         with self._mutex:
             if self._gathered is not None and self._gathered.lens.relation != lens.relation:
-                self._gathered = self._begun(lens)
+                self._gathered = begun(self.kept, Contents(lens, self._columns))
                 self.holes.clear()
-
-    def _begun(self, lens: Lens) -> Contents:
-        """Contents that are gathered from now on."""
-        contents = Contents(lens, self._columns)
-        return contents if self.kept is None else self.kept.gather(contents)
 
     def merge(self, rows: Mapping[Any, bytes], place: Place) -> Changes:
         """Take in rows of a chunk, all of which may be shown, at their place; what is to be told of them."""
@@ -228,7 +227,8 @@ class Moving:
                 self._gathered.place = place
                 return ()
             contents, changes = self._shown, []
-            assert contents is not None
+            if contents is None or self.feed.closed:
+                return ()
             for slot, line in rows.items():
                 changes.append((slot, contents.rows.get(slot), line))
                 contents.put(slot, line)
@@ -262,7 +262,7 @@ class Moving:
     def _receive_row(self, event: RowChange) -> Changes:
         with self._mutex:
             contents, lens = self._gathered or self._shown, self._lens
-            if contents is None or lens is None:
+            if contents is None or lens is None or self.feed.closed:
                 return ()
             if event._relation is not contents.lens.relation and event._relation != contents.lens.relation:
                 self.want("the table looks different")
@@ -283,7 +283,7 @@ class Moving:
         moved: Moved = []
         held = rows.get(before) if isinstance(event, Update) else None
         cells = filled(new.cells, held)
-        if before != after and isinstance(event, Update) and not contents.is_other(old, held):
+        if before != after and isinstance(event, Update) and not is_other(contents, old, held):
             moved += self._gone(contents, before)
         outcome = lens.shows(cells, event._place[0].commit_microseconds)
         if outcome & TRUE and UNCHANGED in cells:
@@ -356,5 +356,4 @@ class Moving:
         return lambda line: self._made(contents, line)
 
     def _turned(self, contents: Contents, changes: Any, event: RowChange | None) -> Changes:
-        position = None if event is None else event.position
-        return turned(contents, changes, self._maker(contents), position)
+        return turned(contents, changes, self._maker(contents), None if event is None else event.position)

@@ -26,7 +26,7 @@ class RowIndex(Mapping[Any, tuple[Any, ...]]):
 
     def __getitem__(self, value: Any) -> tuple[Any, ...]:
         with self._store._mutex:
-            contents = self._store._shown
+            contents = self._store._readable
             if contents is None:
                 return ()
             postings = contents.indexes[self._columns]
@@ -43,7 +43,7 @@ class RowIndex(Mapping[Any, tuple[Any, ...]]):
 
     def __iter__(self) -> Iterator[Any]:
         with self._store._mutex:
-            contents = self._store._shown
+            contents = self._store._readable
             if contents is None:
                 return iter(())
             postings = contents.indexes[self._columns]
@@ -51,7 +51,7 @@ class RowIndex(Mapping[Any, tuple[Any, ...]]):
         return iter([postings.keys.to_python(cells_of(line)) for line in lines])
 
     def __len__(self) -> int:
-        contents = self._store._shown
+        contents = self._store._readable
         return 0 if contents is None else len(contents.indexes[self._columns].slots)
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ Pure but for a mutex and a future. Here stands what users have of it, from any t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ class Store(Moving, Mapping[Any, Any]):
     """
 
     def __getitem__(self, key: Any) -> Any:
-        contents = self._shown
+        contents = self._readable
         if contents is None:
             raise KeyError(key)
         line = contents.rows.get(contents.lens.keys.of_python(key))
@@ -44,11 +45,11 @@ class Store(Moving, Mapping[Any, Any]):
         return self._made(contents, line)
 
     def __contains__(self, key: object) -> bool:
-        contents = self._shown
+        contents = self._readable
         return contents is not None and contents.lens.keys.of_python(key) in contents.rows
 
     def __len__(self) -> int:
-        contents = self._shown
+        contents = self._readable
         return 0 if contents is None else len(contents.rows)
 
     def __iter__(self) -> Iterator[Any]:
@@ -167,7 +168,13 @@ class Store(Moving, Mapping[Any, Any]):
         hint = "; the consumer is not started: call start() or run()" if self._status() is Status.OFFLINE else ""
         return TimeoutError(f"the store of {self.table} was not live within {timeout} s: {self.status}{hint}")
 
+    @property
+    def _readable(self) -> Contents | None:
+        """What readers see: nothing once the subject's time is over, however late the loop may come to close it."""
+        expires = None if self.feed.subject is None else self.feed.expires
+        return self._shown if expires is None or time.time() < expires else None
+
     def _copy(self) -> tuple[Contents, list[bytes]]:
         with self._mutex:
-            contents = self._shown
+            contents = self._readable
             return contents, [] if contents is None else list(contents.rows.values())  # type: ignore[return-value]  # without lines nobody asks

@@ -227,17 +227,6 @@ def test_loads_survive_a_lost_connection(kind: str, database: str, db: psycopg.C
         assert it.fetch(2) == "two"
 
 
-def test_before_the_stream_is_live_it_loads_and_does_not_serve(database: str, db: psycopg.Connection) -> None:
-    db.execute("INSERT INTO wells VALUES (1, 'one')")
-    with cdc.Consumer(database, slot=None) as consumer:
-        cache = consumer.cache("wells", ttl=300, by="id")
-        assert [cache.fetch(1, name_of), cache.fetch(1, name_of)] == ["one", "one"]
-        assert (cache.counters.hits, cache.counters.loads, cache.is_live) == (0, 2, False)
-        consumer.start()
-        until(lambda: cache.is_live)
-        assert [cache.fetch(1, name_of), cache.fetch(1, name_of), cache.counters.loads] == ["one", "one", 3]
-
-
 def test_handlers_never_read_an_older_value_from_the_cache(kind: str, database: str, db: psycopg.Connection) -> None:
     db.execute("INSERT INTO wells VALUES (1, '0')")
     read: list[tuple[str, str]] = []

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 import cdc
-from cdc.caching.cache import Cache
+from cdc.caching import filling
 from cdc.testing import Sandbox
 from tests.harness import QUICK, SETUP, Running, until
 from tests.proxy import Proxy
@@ -211,7 +211,9 @@ def test_a_server_can_shut_down_while_a_handler_works(kind: str) -> None:
                     running.caught_up(after)
 
 
-def test_a_value_kept_by_another_is_not_handed_on_after_a_change(database: str, db: psycopg.Connection) -> None:
+def test_a_value_kept_by_another_is_not_handed_on_after_a_change(
+    database: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A reader is held up between keeping its value and leaving; a change comes; the next reader must not join it."""
     db.execute("INSERT INTO wells VALUES (1, 'old')")
 
@@ -224,19 +226,19 @@ def test_a_value_kept_by_another_is_not_handed_on_after_a_change(database: str, 
         cache = running.consumer.cache("wells", ttl=60, by="id")
         until(lambda: cache.is_live)
         held, go_on = threading.Event(), threading.Event()
-        load = Cache._load
+        keep = filling._keep
 
-        def slow_to_leave(self: Cache, *arguments: Any) -> Any:
-            value = load(self, *arguments)
+        def slow_to_leave(*arguments: Any, **named: Any) -> Any:
+            value = keep(*arguments, **named)
             held.set()
             go_on.wait(20)
             return value
 
-        cache._load = slow_to_leave.__get__(cache)  # type: ignore[method-assign]
+        monkeypatch.setattr(filling, "_keep", slow_to_leave)
         first = threading.Thread(target=cache.fetch, args=(1, name_of))
         first.start()
         assert held.wait(20)
-        del cache._load
+        monkeypatch.setattr(filling, "_keep", keep)
         db.execute("UPDATE wells SET name = 'new'")
         running.caught_up(db)
         second: list[str] = []

@@ -423,6 +423,104 @@ def test_a_subject_sees_what_it_may_see(kind: str, database: str, db: psycopg.Co
             it.store[11]["notes"]
 
 
+class Cached:
+    """A consumer without the right to stream, and a cache of wells; it looks at the table when it is told to."""
+
+    def __init__(self, kind: str, dsn: str, **options: Any) -> None:
+        self.cache: Any = None
+        self._made = {"ttl": 300} | options
+        self.running = Running(kind, as_poller(dsn), self._prepare, fallback="poll", polling_interval=3600)
+
+    def _prepare(self, running: Running) -> None:
+        self.cache = running.consumer.cache("wells", **self._made)
+
+    def __enter__(self) -> Cached:
+        self.running.__enter__()
+        until(lambda: self._polling._last)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.running.__exit__(*error)
+
+    @property
+    def _polling(self) -> Any:
+        return self.running.consumer._loop.link.polling
+
+    def look(self) -> None:
+        """Look at the table now."""
+        before = self._polling._last
+        self._polling._due_at = 0.0
+        self.running.consumer._wake()
+        until(lambda: self._polling._last != before)
+
+    def fetch(self, key: Any, query: str = "SELECT max(name) FROM wells WHERE id = %s") -> Any:
+        def load(connection: psycopg.Connection, key: Any) -> Any:
+            return (connection.execute(query.encode(), (key,)).fetchone() or (None,))[0]
+
+        return self.running.do(self.cache.fetch, key, load)
+
+    def age(self, seconds: float) -> None:
+        """Let every entry be so much older."""
+        for entry in (self.cache._cache if hasattr(self.cache, "_cache") else self.cache)._entries.values():
+            entry.at -= seconds
+
+
+def test_a_cache_forgets_what_has_changed(kind: str, database: str, db: psycopg.Connection) -> None:
+    db.execute(ROLE)
+    db.execute("INSERT INTO wells (id, name) VALUES (1, 'one'), (2, 'two'), (3, 'three')")
+    with Cached(kind, database, by="id") as it:
+        assert [it.fetch(key) for key in (1, 2, 3)] == ["one", "two", "three"]
+        db.execute("UPDATE wells SET name = 'uno' WHERE id = 1; DELETE FROM wells WHERE id = 2")
+        it.look()
+        assert [it.fetch(key) for key in (1, 2, 3)] == ["uno", None, "three"]
+        assert it.cache.counters.loads == 5
+        db.execute("UPDATE wells SET id = 2, name = 'moved' WHERE id = 3")
+        db.execute("VACUUM FULL wells")
+        it.look()
+        assert [it.fetch(key) for key in (2, 3)] == ["moved", None]
+
+
+def test_what_cannot_have_changed_lives_on(kind: str, database: str, db: psycopg.Connection) -> None:
+    """The row of key 2 comes and goes between two looks, so that nobody knows of it: what was loaded is not kept."""
+    db.execute(ROLE)
+    db.execute("INSERT INTO wells (id, name) VALUES (1, 'one')")
+    with Cached(kind, database, by="id") as it:
+        db.execute("INSERT INTO wells (id, name) VALUES (2, 'two')")
+        assert [it.fetch(1), it.fetch(2)] == ["one", "two"]
+        db.execute("DELETE FROM wells WHERE id = 2")
+        it.age(3700)
+        it.look()
+        assert [it.fetch(1), it.cache.counters.loads] == ["one", 2]
+        assert [it.fetch(2), it.cache.counters.loads] == [None, 3]
+        it.age(3700)
+        assert [it.fetch(1), it.cache.counters.loads] == ["one", 4]
+
+
+@pytest.mark.parametrize("by", ["name", None], ids=["name", "whole"])
+def test_keys_that_are_not_unique_do_not_live_on(kind: str, database: str, db: psycopg.Connection, by: Any) -> None:
+    db.execute(ROLE)
+    db.execute("INSERT INTO wells (id, name) VALUES (1, 'a'), (2, 'b')")
+    count = "SELECT count(*) FROM wells WHERE name = %s"
+    with Cached(kind, database, by=by) as it:
+        assert [it.fetch("a", count), it.fetch("b", count)] == [1, 1]
+        db.execute("INSERT INTO wells (id, name) VALUES (3, 'a')")
+        it.look()
+        assert [it.fetch("a", count), it.fetch("b", count), it.cache.counters.loads] == [2, 1, 3 if by else 4]
+        it.look()
+        assert [it.fetch("a", count), it.fetch("b", count), it.cache.counters.loads] == [2, 1, 3 if by else 4]
+        it.age(3700)
+        it.look()
+        assert [it.fetch("a", count), it.fetch("b", count), it.cache.counters.loads] == [2, 1, 5 if by else 6]
+        # The rows have one transaction: B gets the place of A.
+        db.execute("TRUNCATE wells; INSERT INTO wells (id, name) SELECT n, 'x' FROM generate_series(1, 3) n")
+        it.look()
+        assert it.fetch("x", count) == 3
+        db.execute("DELETE FROM wells WHERE id = 1")
+        db.execute("VACUUM FULL wells")
+        it.look()
+        assert it.fetch("x", count) == 2
+
+
 def test_a_subject_expires_without_a_stream(kind: str, scarce: tuple[str, psycopg.Connection]) -> None:
     dsn, db = scarce
     db.execute("GRANT SELECT ON wells TO anon; INSERT INTO wells VALUES (1, 'one')")
@@ -431,7 +529,7 @@ def test_a_subject_expires_without_a_stream(kind: str, scarce: tuple[str, psycop
         it.live()
         thirst = Thirst(dsn, db)
         until(lambda: it.names() == {} and "expired" in it.store.status)
-        assert it.told[-1].effect is cdc.Effect.LEAVE
+        until(lambda: it.told[-1].effect is cdc.Effect.LEAVE)
         thirst.quench()
 
 

@@ -175,3 +175,27 @@ def test_a_policy_that_cannot_be_decided(kind: str, database: str, db: psycopg.C
             it.running.consumer.store("wells", subject=user("a"))
         db.execute("DROP POLICY odd ON wells")
         until(lambda: len(it.store) == 60)
+
+
+def test_what_a_subject_cannot_have_any_more_goes_and_ends_nothing(
+    kind: str, database: str, db: psycopg.Connection
+) -> None:
+    """Its filter names a column that is dropped. A trusted store ends the consumer, with the reason."""
+    db.execute(POLICY + ROWS)
+    with Stores(kind, database, subject=user("a"), filter="depth=gt.10") as it:
+        it.live()
+        assert set(it.store) == set(range(12, 61, 2))
+        it.told.clear()
+        db.execute("ALTER TABLE wells DROP depth; INSERT INTO wells VALUES (62, 'w', NULL, 'a')")
+        until(lambda: len(it.store) == 0)
+        it.running.caught_up(db)
+        assert it.store.feed.denied is not None and set(effects(it.told)) == {(n, "LEAVE") for n in range(12, 61, 2)}
+        db.execute("ALTER TABLE wells ADD depth numeric DEFAULT 20; GRANT SELECT (depth) ON wells TO authenticated")
+        db.execute("INSERT INTO wells VALUES (64, 'w', NULL, 'a')")
+        until(lambda: set(it.store) == set(range(2, 65, 2)))
+    trusted = Stores(kind, database, slot="other", filter="depth=gt.10")
+    with pytest.raises(cdc.SubscriptionError, match="depth"), trusted:
+        trusted.live()
+        db.execute("ALTER TABLE wells DROP depth; INSERT INTO wells VALUES (66, 'w', NULL, 'a')")
+        until(lambda: trusted.store.status.startswith("stopped: "))
+        assert not trusted.store.is_live

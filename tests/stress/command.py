@@ -6,6 +6,7 @@ Exit code 1: a read was stale, or what makes such a run worth something did not 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 
 from cdc.errors import CdcError
@@ -27,6 +28,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.reads < 1:
         parser.error("--reads is at least 1")
+    logging.getLogger("cdc").setLevel(logging.ERROR)  # Each cut of the stream is a warning.
     good = True
     try:
         with server(arguments.version) as sandbox:

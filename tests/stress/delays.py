@@ -1,7 +1,7 @@
 """Delays: the library's own locks and waits, each of them now and then a little late.
 
 What is wrapped stays what it is: a real lock is acquired, a real event is awaited. In the modules of the cache the
-name `threading` stands for this one while it is installed, and so does `time`; nothing else is changed.
+names `threading` and `time` stand for these ones while they are installed; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 __all__ = ["Delays"]
 
 _sleep = time.sleep
-_ELSEWHERE = ("cdc.loader", "cdc.async_cache")
+_ELSEWHERE = ("cdc.loader", "cdc.async_loader", "cdc.async_cache")
 
 
 class Delays:
@@ -72,7 +72,7 @@ class Delays:
 
 
 class _Threading:
-    """The module `threading`, with delayed locks and events."""
+    """The module `threading`, with delayed locks."""
 
     def __init__(self, delays: Delays) -> None:
         self._delays = delays
@@ -86,11 +86,11 @@ class _Threading:
     def RLock(self) -> Any:
         return _Lock(self._delays, threading.RLock())
 
-    def Event(self) -> Any:
-        return _Event(self._delays)
-
     def Condition(self, lock: Any = None) -> Any:
         return threading.Condition(_Lock(self._delays, threading.Lock()) if lock is None else lock)
+
+    def Event(self) -> Any:
+        return _Event(self._delays)
 
 
 class _Time:
@@ -148,3 +148,7 @@ class _Event(threading.Event):
         happened = super().wait(timeout)
         self._delays(5)
         return happened
+
+    def set(self) -> None:
+        self._delays(5)
+        super().set()

@@ -5,6 +5,7 @@ The value of a key is the set of visible transactions that have changed it, so t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,8 +23,8 @@ RELATION = Relation(
     1, "public", "books", "f",
     (Column("id", 23, -1, True, int), Column("shelf", 23, -1, True, int)), (0, 1),
 )  # fmt: skip
-EVERYTHING = -1
-"""In the place of a key: all of them."""
+EVERYTHING, REWRITE = -1, -2
+"""In the place of a key: all of them, by a TRUNCATE, or by a rewrite of the table, which sends no changes."""
 
 
 class Value(NamedTuple):
@@ -40,19 +41,24 @@ class Written:
 
     Attributes:
         xid: its id.
-        keys: what it changes; `EVERYTHING` for a TRUNCATE.
+        keys: what it changes.
         lsn: of its commit; None before that.
-        is_visible: whether new snapshots show it.
+        visible_at: since when new snapshots show it.
     """
 
     xid: int
     keys: tuple[int, ...]
     lsn: int | None = None
-    is_visible: bool = False
+    visible_at: float = math.inf
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether new snapshots show it."""
+        return self.visible_at < math.inf
 
     def concerns(self, key: int) -> bool:
         """Whether it changes this key."""
-        return key in self.keys or EVERYTHING in self.keys
+        return bool({key, EVERYTHING, REWRITE} & set(self.keys))
 
     def events(self) -> list[RowChange | Truncate]:
         """Its changes, as the stream sends them."""
@@ -71,22 +77,27 @@ def _event(transaction: Transaction, ordinal: int, key: int) -> RowChange | Trun
 class Model:
     """The server.
 
+    Args:
+        now: the time.
+
     Attributes:
         running: transactions that have not committed.
         committed: the others, in the order of their commits.
         sent: how many of these were received.
+        next: the id that the next transaction gets.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self.running: list[Written] = []
         self.committed: list[Written] = []
         self.sent = 0
-        self._next = 100
+        self.next = 100
 
     def begin(self, keys: tuple[int, ...]) -> None:
         """A transaction that has an id and has not committed."""
-        self.running.append(Written(self._next, keys))
-        self._next += 1
+        self.running.append(Written(self.next, keys))
+        self.next += 1
 
     def commit(self, which: int) -> Written:
         """Its commit is in the WAL; it is not visible yet."""
@@ -94,6 +105,20 @@ class Model:
         written.lsn = 1000 + len(self.committed)
         self.committed.append(written)
         return written
+
+    def show(self, written: Written) -> None:
+        """New snapshots show it from now on."""
+        written.visible_at = min(written.visible_at, self._now())
+
+    @property
+    def received(self) -> int:
+        """The LSN up to which everything was received."""
+        return 1000 + self.sent - 1 if self.sent else 0
+
+    @property
+    def written(self) -> int:
+        """The LSN up to which there is WAL."""
+        return 1000 + len(self.committed) - 1
 
     @property
     def unsent(self) -> list[Written]:
@@ -112,7 +137,7 @@ class Model:
     def snapshot(self) -> Snapshot:
         """What a new snapshot shows."""
         unfinished = frozenset(each.xid for each in [*self.running, *self.hidden])
-        return Snapshot(min(unfinished, default=self._next), self._next, unfinished)
+        return Snapshot(min(unfinished, default=self.next), self.next, unfinished)
 
 
 class _Flushed:
@@ -143,16 +168,33 @@ class Source:
         return Value(self._model.shown(key), self._now(), reader)
 
     def bare(self, load: Any, key: Any) -> Any:
-        """See `cdc.caching.cache.Source`."""
+        """See `cdc.caching.source.Source`."""
         self._turn()
         value = load(self, key)
         self._turn()
         return value
 
     def fenced(self, load: Any, key: Any) -> Any:
-        """See `cdc.caching.cache.Source`; the snapshot and the load are of one moment."""
+        """See `cdc.caching.source.Source`; the snapshot comes first."""
         self._turn()
         snapshot: Any = _Flushed(self._model) if self._by_lsn else self._model.snapshot()
+        self._turn()
         value = load(self, key)
         self._turn()
         return value, snapshot
+
+    def written(self, lsn: Lsn) -> tuple[Snapshot, int] | None:
+        """See `cdc.caching.source.Source`."""
+        self._turn()
+        model = self._model
+        written = (model.snapshot(), model.next) if model.written >= lsn else None
+        self._turn()
+        return written
+
+    def received(self) -> Lsn:
+        """See `cdc.caching.source.Source`."""
+        return Lsn(self._model.received)
+
+    def hurry(self, lsn: Lsn) -> Callable[[], object]:
+        """See `cdc.caching.source.Source`."""
+        return lambda: None

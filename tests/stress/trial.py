@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -16,9 +17,9 @@ from cdc.testing import Sandbox
 from tests.harness import SETUP, Running, until
 from tests.stress.defects import spoiled
 from tests.stress.delays import Delays
-from tests.stress.readers import Readers, Tally
+from tests.stress.readers import Putter, Readers, Tally
 from tests.stress.truth import Truth
-from tests.stress.writers import SETTINGS, TABLE, Releaser, Writer
+from tests.stress.writers import SETTINGS, TABLE, Cutter, Releaser, Writer
 
 __all__ = ["KINDS", "Outcome", "server", "trial"]
 
@@ -26,6 +27,8 @@ KINDS = ("blocking", "asyncio")
 _EAGER, _LATE = 3, 2
 """Writers whose commits are visible at once, and those whose are not."""
 _PATIENCE = 0.3
+_INTERVAL = 0.05
+"""Seconds that entries are served while the stream is not live."""
 _SWITCH = 0.0005
 
 
@@ -100,16 +103,17 @@ def trial(
 class _Trial:
     def __init__(self, kind: str, dsn: str, delays: Delays, seed: int) -> None:
         self._dsn, self._delays, self._seed = dsn, delays, seed
-        self._truth = Truth()
+        self._truth = Truth(_INTERVAL)
         self._caches: list[Any] = []
         self._counting: list[_Counting] = []
-        self._running = Running(kind, dsn, self._prepare, slot="stress")
+        self._running = Running(kind, dsn, self._prepare, slot="stress", polling_interval=_INTERVAL)
         writers = _EAGER + _LATE
         self._writers = [
             Writer(dsn, number, writers, number >= _EAGER, 0.08 if number >= _EAGER else 0.03, self._truth, seed)
             for number in range(writers)
         ]
-        self._releaser = Releaser(dsn, seed)
+        self._releaser, self._cutter = Releaser(dsn, seed), Cutter(dsn, seed)
+        self._putter: Putter | None = None
 
     def _prepare(self, running: Running) -> None:
         cache = running.consumer.cache
@@ -122,6 +126,9 @@ class _Trial:
             core = getattr(each, "_cache", each)
             core._source = _Counting(core._source, self._delays)
             self._counting.append(core._source)
+            if each is not core:
+                each._loader = _Counting(each._loader, self._delays)
+                self._counting.append(each._loader)
         running.on("books", self._truth.receive)
 
     def run(self, reads: int, limit: float, first: bool) -> Outcome:
@@ -134,6 +141,11 @@ class _Trial:
                 writer.start()
             *by_shelf, whole = self._caches
             readers = Readers(self._truth, by_shelf, whole, reads, self._delays, self._seed)
+            self._running.consumer.on_status(partial(_count, readers))
+            core = getattr(by_shelf[0], "_cache", by_shelf[0])
+            self._putter = Putter(self._dsn, core, self._delays, self._seed)
+            self._putter.start()
+            self._cutter.start()
             wait = self._start(readers)
             while not readers.is_done:
                 time.sleep(0.05)
@@ -146,7 +158,8 @@ class _Trial:
                 writer.stopping.set()
             for writer in self._writers:
                 writer.stop()
-            self._releaser.stop()
+            for each in (self._putter, self._cutter, self._releaser):
+                each.stop()
             return Outcome(self._running.kind, readers.tally, self._figures(readers.tally), seconds)
 
     def _start(self, readers: Readers) -> Callable[[], object]:
@@ -169,6 +182,11 @@ class _Trial:
             "discarded fills": sum(each.discarded for each in counters),
             "tombstone reads": sum(each.fenced_count for each in self._counting),
             "pauses for visibility": self._delays.pauses,
+            "reads of own writes": tally.after,
+            "values put": self._putter.kept if self._putter else 0,
+            "puts refused": self._putter.refused if self._putter else 0,
+            "cuts of the stream": self._cutter.cuts,
+            "reads while not live": tally.lonely,
             "NotYetVisible": tally.not_yet_visible,
             "late commits": self._releaser.released,
             "delays": self._delays.count,
@@ -197,6 +215,10 @@ class _Counting:
                 self._delays(3)
 
         return asked
+
+
+def _count(readers: Readers, change: Any) -> None:
+    readers.statuses += 1
 
 
 async def _gather(readers: Readers) -> None:

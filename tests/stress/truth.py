@@ -7,8 +7,14 @@ book in it has a version, and a book that is missing has to have had a version t
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import psycopg
+
+import cdc
 
 __all__ = ["BOOKS", "EVERY_BOOK", "SHELVES", "Truth", "books_of", "place"]
 
@@ -33,12 +39,19 @@ class Truth:
     """What was written and what was received.
 
     Attributes:
+        interval: seconds that entries are served while the stream is not live.
         begun: the newest version of each book that a writer has begun to write.
         received: the newest version of each book that a handler was told of; caches have heard of it before.
+        committed: the newest version of each book whose COMMIT has returned.
+        settled: an LSN, and what was committed before it.
         changes: how many changes were received.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self.committed = [0] * BOOKS
+        self.settled: tuple[Any, list[int]] | None = None
+        self._past: deque[tuple[float, list[int]]] = deque(maxlen=2000)
         self.begun = [0] * BOOKS
         self.received = [0] * BOOKS
         self.changes = 0
@@ -48,6 +61,22 @@ class Truth:
         row = event.old if event.new is None else event.new
         self.received[row["id"]] = row["version"] + (event.new is None)
         self.changes += 1
+
+    def settle(self, versions: Mapping[int, int], db: psycopg.Connection[Any]) -> None:
+        """A writer's work behind a commit: what is committed is what may be asked for from now on."""
+        for book, version in versions.items():
+            self.committed[book] = version
+        committed = self.committed.copy()
+        self._past.append((time.monotonic(), committed))
+        lsn = cdc.current_lsn(db)
+        self.settled = (lsn, committed)
+
+    def floors_when_old(self, books: Sequence[int]) -> list[int]:
+        """The same while the stream is not live: what was committed before an interval."""
+        before = time.monotonic() - self.interval
+        found = next((versions for at, versions in reversed(list(self._past)) if at < before), None)
+        floors = self.floors(books)
+        return floors if found is None else [max(floor, found[book]) for floor, book in zip(floors, books, strict=True)]
 
     def floors(self, books: Sequence[int]) -> list[int]:
         """The versions that an answer may not be older than; to be asked before the question."""

@@ -15,7 +15,7 @@ import psycopg
 
 from tests.stress.truth import BOOKS, Truth, place
 
-__all__ = ["SETTINGS", "TABLE", "Releaser", "Writer"]
+__all__ = ["SETTINGS", "TABLE", "Cutter", "Releaser", "Writer"]
 
 SETTINGS = {"synchronous_standby_names": "nobody", "synchronous_commit": "local", "wal_sender_timeout": "10s"}
 """Nobody waits for the standby, unless a session says so."""
@@ -81,6 +81,7 @@ class Writer(threading.Thread):
             return
         self._versions = versions
         self.commits += 1
+        self._truth.settle(versions, db)
 
     def _change(self, db: psycopg.Connection, book: int, version: int) -> None:
         self._truth.begun[book] = max(self._truth.begun[book], version)
@@ -140,5 +141,36 @@ class Releaser(threading.Thread):
 
     def stop(self) -> None:
         """End it; writers have to have ended before."""
+        self.stopping.set()
+        self.join(_STOP)
+
+
+class Cutter(threading.Thread):
+    """Ends the stream now and then, so that the consumer has to connect again.
+
+    Args:
+        dsn: of the server.
+        seed: of what is drawn.
+    """
+
+    def __init__(self, dsn: str, seed: int) -> None:
+        super().__init__(name="cutter", daemon=True)
+        self.stopping = threading.Event()
+        self.cuts = 0
+        self._dsn = dsn
+        self._random = random.Random(seed)
+
+    def run(self) -> None:
+        """Cut until it is to stop."""
+        with psycopg.connect(self._dsn, autocommit=True) as db:
+            while not self.stopping.wait(self._random.uniform(1.0, 3.0)):
+                ended = db.execute(
+                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots "
+                    "WHERE active AND database = current_database()"
+                ).fetchall()
+                self.cuts += len(ended)
+
+    def stop(self) -> None:
+        """End it."""
         self.stopping.set()
         self.join(_STOP)
