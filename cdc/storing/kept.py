@@ -21,7 +21,7 @@ from cdc.transaction import Place, Transaction
 if TYPE_CHECKING:
     from cdc.storing.moving import Moving
 
-__all__ = ["Batch", "Kept"]
+__all__ = ["Batch", "Kept", "begun"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +180,8 @@ def _place(position: Position | None) -> Place | None:
     if position is None:
         return None
     return Transaction(position.epoch, 0, Lsn(position.commit_lsn), 0), position.ordinal
+
+
+def begun(kept: Kept | None, gathered: Contents) -> Contents:
+    """The contents, which are gathered from now on by a store that may have a file."""
+    return gathered if kept is None else kept.gather(gathered)

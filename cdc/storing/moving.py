@@ -25,7 +25,7 @@ from cdc.predicate import TRUE
 from cdc.relation import Relation
 from cdc.storing.contents import Columns, Contents
 from cdc.storing.feed import Feed
-from cdc.storing.kept import Kept
+from cdc.storing.kept import Kept, begun
 from cdc.storing.lens import Lens
 from cdc.storing.line import cells_of, filled, line_of
 from cdc.storing.model import Model
@@ -136,9 +136,8 @@ class Moving:
             self._model.check(str(lens.relation), lens.relation.without(lens.hidden).whole.columns)
         with self._mutex:
             known, self._lens = self._shown, lens
-            empty = Contents(lens, self._columns)
             if known is None:
-                self._shown = empty
+                self._shown = Contents(lens, self._columns)
                 self.want("it begins")
             elif self._gathered is not None:
                 gathered, trusted = self._gathered.lens, self.feed.subject is None
@@ -169,8 +168,7 @@ class Moving:
             # Its rights say nothing of the rows as they were.
             gone = known.rows
             known.clear()
-        if gone or self.feed.subject is not None:
-            known.spoil()
+        known.spoil()
         self._shown, self._veiled = known, left(before, gone, self._maker(before), None)
         self.round += 1  # What is being read was asked for by other rights.
 
@@ -180,14 +178,12 @@ class Moving:
             self._gathered, self.wanted, self.is_filled, self.is_polled = None, None, True, False
             self.holes.clear()
             self.round += 1
-            if self._shown is not None and self._lens is not None:
-                before, gone = Contents(self._shown.lens), self._shown.rows
-                self._veiled = left(before, gone, self._maker(before), None)
+            if (shown := self._shown) is not None and self._lens is not None:
+                self._veiled = left(before := Contents(shown.lens), shown.rows, self._maker(before), None)
                 self._lens = self._lens.blind(self._lens.relation)
-                denied = Contents(self._lens, self._columns)
-                denied.follow(self._shown)
-                denied.spoil()
-                self._shown = denied
+                self._shown = Contents(self._lens, self._columns)
+                self._shown.follow(shown)
+                self._shown.spoil()
 
     def refill(self, reason: str) -> None:
         """Have the table read again, from any thread; what is shown stays until that is done."""
@@ -205,7 +201,7 @@ class Moving:
         assert self._lens is not None
         with self._mutex:
             self.wanted, self.stale, self.round = reason, None, self.round + 1
-            self._gathered = self._begun(self._lens)
+            self._gathered = begun(self.kept, Contents(self._lens, self._columns))
             self.holes.clear()
             self.asked.clear()
             self.read = 0
@@ -220,13 +216,8 @@ class Moving:
         """What is read is seen through this lens: what was gathered through another one goes."""
         with self._mutex:
             if self._gathered is not None and self._gathered.lens.relation != lens.relation:
-                self._gathered = self._begun(lens)
+                self._gathered = begun(self.kept, Contents(lens, self._columns))
                 self.holes.clear()
-
-    def _begun(self, lens: Lens) -> Contents:
-        """Contents that are gathered from now on."""
-        contents = Contents(lens, self._columns)
-        return contents if self.kept is None else self.kept.gather(contents)
 
     def merge(self, rows: Mapping[Any, bytes], place: Place) -> Changes:
         """Take in rows of a chunk, all of which may be shown, at their place; what is to be told of them."""
@@ -365,5 +356,4 @@ class Moving:
         return lambda line: self._made(contents, line)
 
     def _turned(self, contents: Contents, changes: Any, event: RowChange | None) -> Changes:
-        position = None if event is None else event.position
-        return turned(contents, changes, self._maker(contents), position)
+        return turned(contents, changes, self._maker(contents), None if event is None else event.position)
