@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-import psycopg
-
-from cdc.chunk import Window
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
-from cdc.errors import ConnectionFailed, SubscriptionError
+from cdc.errors import SubscriptionError
 from cdc.fill import Fill
 from cdc.housekeeping import Housekeeping
 from cdc.keeping import Keeping
 from cdc.line_reader import LineReader
 from cdc.log import log
 from cdc.lsn import Lsn
+from cdc.part_reading import Parts
 from cdc.predicate import TRUE
 from cdc.session import Session
-from cdc.snapshot import Part, Texts
+from cdc.snapshot import Texts
 from cdc.storing.feed import Feed
 from cdc.storing.line import cells_of
 from cdc.storing.line_chunk import LineChunk
@@ -35,7 +32,6 @@ from cdc.storing.telling import Filled
 from cdc.stream import Stream
 from cdc.target import Target
 from cdc.transaction import Transaction
-from cdc.underway import WAITS_AFTER
 from cdc.waiting import Call, Steps
 
 __all__ = ["Filling"]
@@ -48,10 +44,6 @@ _AGAIN = 500
 """Single keys that are read at once."""
 _NOTED = 50_000
 """Changes that are noted while a chunk is read."""
-_PING_EVERY = 0.02
-_NUDGE_AFTER = 0.2
-_RETRY_INVISIBLE = 0.05
-_RETRY_FAILED = 1.0
 
 
 class Filling:
@@ -78,15 +70,13 @@ class Filling:
         self._dispatcher = dispatcher
         self._delivery = delivery
         self._house = house
-        self._wake = wake
         self._files = files
         self._resumed: dict[Feed, tuple[int, Texts]] = {}
         """Those that go on from their files: in which round, and behind which key."""
         self._reader = LineReader(target.publications)
-        self._thread: ThreadPoolExecutor | None = None
+        self._parts = Parts(self._reader, "cdc-store", house, wake)
         self._feeds: dict[Feed, None] = {}
         self._fills: dict[Feed, Fill] = {}
-        self._reached = False
 
     @property
     def is_busy(self) -> bool:
@@ -101,7 +91,7 @@ class Filling:
         if fill is None or stream.transaction is not None:
             return fill is None and self.is_busy
         if fill.part is not None:
-            return self._reached
+            return self._parts.is_reached
         return fill.future is None and time.monotonic() >= fill.retry_at
 
     def patience(self, usual: float) -> float:
@@ -109,13 +99,13 @@ class Filling:
         fill = self._first
         if fill is None:
             return usual
-        return min(usual, _PING_EVERY if fill.part is not None else _RETRY_INVISIBLE)
+        return self._parts.patience(fill, usual)
 
     def begin(self) -> None:
         """A stream has started: what was read for another one is of no use."""
         for fill in self._fills.values():
             if fill.future is not None:
-                self._reader.cancel()
+                self._parts.cancel()
             fill.drop_chunk()
 
     def add(self, feed: Feed, session: Session) -> None:
@@ -149,10 +139,7 @@ class Filling:
 
     def close(self) -> None:
         """End what is being read, and give back the thread and the connection."""
-        self._reader.cancel()
-        if self._thread is not None:
-            self._thread.submit(self._reader.close)
-            self._thread.shutdown(wait=False)
+        self._parts.close()
 
     def notes(self) -> list[str]:
         """How far the fills are, in words."""
@@ -182,7 +169,7 @@ class Filling:
 
     def _start(self, feed: Feed) -> None:
         store = feed.store
-        fill = self._fills[feed] = Fill(feed, store.round, ends=not store.wanted)
+        fill = self._fills[feed] = Fill(feed, store.round, ends=not store.wanted, subscription=feed)
         begun, after = self._resumed.pop(feed, (None, ()))
         if begun == store.round:
             fill.after, fill.ends = after or None, not after
@@ -195,7 +182,7 @@ class Filling:
         fill = self._fills.pop(feed, None)
         if fill is not None:
             if fill.future is not None and not fill.future.cancel():
-                self._reader.cancel()
+                self._parts.cancel()
             fill.drop_chunk()
             feed.store.note = None
 
@@ -203,42 +190,17 @@ class Filling:
 
     def _ask(self, fill: Fill, session: Session, now: float) -> None:
         """Open the window, unless it is open, and let the chunk be read."""
-        if fill.window is None or fill.window.is_too_long:
-            fill.window = Window(self._house.unseen, _NOTED)
-            fill.since = now
-        feed, store = fill.feed, fill.feed.store
+        store = fill.feed.store
         asked = dict(islice(store.holes.items(), _AGAIN)) if fill.ends else {}
         store.asked = set(asked)
         limit = 0 if fill.ends else CHUNK_ROWS
-        self._thread = self._thread or ThreadPoolExecutor(1, "cdc-store")
         fill.keys = self._reader.keys = None if store.lens is None else store.lens.keys
-        fill.future = self._thread.submit(
-            self._reader.read, session.dsn, feed.schema, feed.table, fill.after, list(asked.values()), limit
-        )
-        fill.future.add_done_callback(lambda _: self._wake())
+        self._parts.ask(fill, session, now, fill.after, list(asked.values()), limit, _NOTED)
 
     def _received(self, fill: Fill, session: Session, now: float) -> Steps:
         """A chunk was read, or not."""
-        future, fill.future = fill.future, None
-        assert future is not None
-        if future.cancelled():
-            return
-        window, store = fill.window, fill.feed.store
-        try:
-            part = future.result()
-        except (ConnectionFailed, psycopg.OperationalError, psycopg.InterfaceError) as error:
-            locked = isinstance(error, psycopg.errors.LockNotAvailable)
-            fill.later("a lock on the table" if locked else f"the server: {error}", now, _RETRY_FAILED)
-            return
-        if window is None:
-            return
-        if fill.awaits(part):
-            fill.later("transactions that began to change the table before", now, _RETRY_INVISIBLE)
-            return
-        invisible = () if part.is_standby else window.see(part.snapshot)
-        if invisible:
-            listed = ", ".join(map(str, sorted(invisible)[:5]))
-            fill.later(f"transactions that are not visible yet: {listed}", now, _RETRY_INVISIBLE)
+        part, store = self._parts.received(fill, now), fill.feed.store
+        if part is None:
             return
         roles = self._dispatcher.roles(part.message.schema, part.message.table)
         relation = yield Call(session.relation, (part.message, roles))
@@ -258,22 +220,16 @@ class Filling:
                 lens = lens.blind(relation)
         # Slots were found by the keys of then, which may have been of other types.
         is_other = lens.keys is not fill.keys and isinstance(part.rows, dict)
-        window.take(LineChunk(part.snapshot, lens, list(part.rows.values()) if is_other else part.rows))
+        chunk = LineChunk(part.snapshot, lens, list(part.rows.values()) if is_other else part.rows)
+        self._parts.take(fill, part, chunk)
         store.read += len(part.rows)
-        fill.part = part
-        self._reached = False
-        self._house.unseen = {xid for xid in self._house.unseen if not part.snapshot.sees(xid)}
 
     def _merge(self, fill: Fill, session: Session, stream: Stream, now: float) -> Steps:
         """Take rows in when the stream is where it has to be."""
         part, window = fill.part, fill.window
         assert part is not None and window is not None and window.chunk is not None
-        if not self._reached:
-            self._reached = stream.standby.finished_lsn >= part.lsn
-            if not self._reached:
-                self._approach(fill, part, session, stream, now)
-                return
-            fill.waiting_for = None
+        if not self._parts.reached(fill, session, stream, now):
+            return
         chunk, store = window.chunk, fill.feed.store
         if chunk.reshaped:
             fill.drop_chunk()
@@ -306,20 +262,6 @@ class Filling:
         left = self._delivery.between(feed, filled) if told and not feed.closed else None
         if left is not None:
             yield from left
-
-    def _approach(self, fill: Fill, part: Part, session: Session, stream: Stream, now: float) -> None:
-        """Ask the server how far the stream is; where it waits for WAL that nobody flushes, have that flushed."""
-        if now - fill.since > WAITS_AFTER:
-            fill.waiting_for = f"the stream, which has to be handled up to {part.lsn}"
-        if now - fill.pinged_at >= _PING_EVERY:
-            fill.pinged_at = now
-            stream.standby.ask_keepalive()
-            session.feedback()
-        if fill.nudged_at < fill.since:
-            fill.nudged_at = max(now, fill.since)
-        elif now - fill.nudged_at >= _NUDGE_AFTER and self._thread is not None:
-            fill.nudged_at = now
-            self._thread.submit(self._reader.nudge)
 
 
 def _is_due(store: Moving) -> bool:

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 
-import psycopg
-
 from cdc.bookmark import Bookmark
-from cdc.chunk import Chunk, Window
+from cdc.chunk import Chunk
 from cdc.delivery import Delivery
 from cdc.dispatcher import Dispatcher
-from cdc.errors import CdcError, ConnectionFailed
+from cdc.errors import CdcError
 from cdc.events import Gap
 from cdc.housekeeping import Housekeeping
 from cdc.log import log
 from cdc.marks import Marks
 from cdc.merging import Merging
+from cdc.part_reading import Parts
 from cdc.progress import Progress
 from cdc.row import Row
 from cdc.session import Session
@@ -32,7 +30,7 @@ from cdc.snapshot import ChunkReader, Part
 from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
-from cdc.underway import WAITS_AFTER, Reading, texts
+from cdc.underway import Reading, texts
 from cdc.waiting import Call, Steps
 
 __all__ = ["Snapshotting"]
@@ -44,10 +42,9 @@ _SLICE = 256
 _AGAIN = 200
 """Keys that are read once more with one chunk."""
 _SAVE_EVERY = 1.0
-_PING_EVERY = 0.02
-_NUDGE_AFTER = 0.2
-_RETRY_INVISIBLE = 0.05
-_RETRY_FAILED = 1.0
+_NOTED = 20_000
+"""Changes that are noted while a chunk is read."""
+_LOOK_AGAIN = 0.05
 
 
 class Snapshotting:
@@ -79,16 +76,12 @@ class Snapshotting:
         self._merging = Merging(delivery, progress, is_stopping)
         self._house = house
         self._progress = progress
-        self._wake = wake
         self._marks = Marks(target)
-        self._reader = ChunkReader(target.publications)
-        self._thread: ThreadPoolExecutor | None = None
+        self._parts = Parts(ChunkReader(target.publications), "cdc-snapshot", house, wake)
         self._readings: list[Reading] = []
         self._ending: list[tuple[int, Reading]] = []
         """Those whose last rows handlers have not finished yet, with the number of the first event behind them."""
         self._saved_at = 0.0
-        self._reached = False
-        """Whether the stream is where the chunk's rows may be handed over."""
         house.before_save.append(self.save)
 
     # What the loop asks.
@@ -104,14 +97,14 @@ class Snapshotting:
         if reading is None or stream.transaction is not None or self._delivery.lanes.stalled:
             return False
         if reading.part is not None:
-            return self._reached
+            return self._parts.is_reached
         return reading.future is None and time.monotonic() >= reading.retry_at
 
     def patience(self, usual: float) -> float:
         """Seconds to wait for a frame, where the loop would wait for `usual`."""
         if not self._readings:
-            return min(usual, _RETRY_INVISIBLE) if self._ending else usual
-        return min(usual, _PING_EVERY if self._readings[0].part is not None else _RETRY_INVISIBLE)
+            return min(usual, _LOOK_AGAIN) if self._ending else usual
+        return self._parts.patience(self._readings[0], usual)
 
     def is_own(self, subscription: Subscription) -> bool:
         """Whether it is a subscription of this room's own."""
@@ -126,7 +119,7 @@ class Snapshotting:
         """A stream has started: what was read for another one is of no use."""
         for reading in self._readings:
             if reading.future is not None:
-                self._reader.cancel()
+                self._parts.cancel()
             reading.drop_chunk()
         yield Call(self.look, (session,))
         for subscription in self._marks.outlived(session.saved.epoch):
@@ -193,10 +186,7 @@ class Snapshotting:
 
     def close(self) -> None:
         """End what is being read, and give back the thread and the connection."""
-        self._reader.cancel()
-        if self._thread is not None:
-            self._thread.submit(self._reader.close)
-            self._thread.shutdown(wait=False)
+        self._parts.close()
 
     def notes(self) -> list[str]:
         """How far the snapshots are that are not complete, in words."""
@@ -248,40 +238,13 @@ class Snapshotting:
 
     def _ask(self, reading: Reading, session: Session, now: float) -> None:
         """Open the window, unless it is open, and let the chunk be read."""
-        if reading.window is None or reading.window.is_too_long:
-            reading.window = Window(self._house.unseen)
-            reading.since = now
-        mark, of = reading.mark, reading.subscription
         reading.asked = list(islice(reading.again, _AGAIN))
-        again = texts(reading.asked)
-        self._thread = self._thread or ThreadPoolExecutor(1, "cdc-snapshot")
-        reading.future = self._thread.submit(
-            self._reader.read, session.dsn, of.schema, of.table, mark.after, again, CHUNK_ROWS
-        )
-        reading.future.add_done_callback(lambda _: self._wake())
+        self._parts.ask(reading, session, now, reading.mark.after, texts(reading.asked), CHUNK_ROWS, _NOTED)
 
     def _received(self, reading: Reading, session: Session, now: float) -> Steps:
         """A chunk was read, or not."""
-        future, reading.future = reading.future, None
-        assert future is not None
-        if future.cancelled():
-            return
-        window = reading.window
-        try:
-            part = future.result()
-        except (ConnectionFailed, psycopg.OperationalError, psycopg.InterfaceError) as error:
-            locked = isinstance(error, psycopg.errors.LockNotAvailable)
-            reading.later("a lock on the table" if locked else f"the server: {error}", now, _RETRY_FAILED)
-            return
-        if window is None:
-            return
-        if reading.awaits(part):
-            reading.later("transactions that began to change the table before", now, _RETRY_INVISIBLE)
-            return
-        invisible = () if part.is_standby else window.see(part.snapshot)
-        if invisible:
-            listed = ", ".join(map(str, sorted(invisible)[:5]))
-            reading.later(f"transactions that are not visible yet: {listed}", now, _RETRY_INVISIBLE)
+        part = self._parts.received(reading, now)
+        if part is None:
             return
         roles = self._dispatcher.roles(part.message.schema, part.message.table)
         relation = yield Call(session.relation, (part.message, roles))
@@ -291,41 +254,21 @@ class Snapshotting:
             reading.drop_chunk()
             return
         shape = relation.whole
-        window.take(Chunk(part.snapshot, relation, (Row.of_cells(shape, cells) for cells in part.rows)))
-        reading.part = part
-        self._reached = False
-        self._house.unseen = {xid for xid in self._house.unseen if not part.snapshot.sees(xid)}
+        chunk = Chunk(part.snapshot, relation, (Row.of_cells(shape, cells) for cells in part.rows))
+        self._parts.take(reading, part, chunk)
 
     def _merge(self, reading: Reading, session: Session, stream: Stream, now: float) -> Steps:
         """Hand rows over when the stream is where it has to be."""
         part, window = reading.part, reading.window
         assert part is not None and window is not None and window.chunk is not None
-        if not self._reached:
-            self._reached = stream.standby.finished_lsn >= part.lsn
-            if not self._reached:
-                self._approach(reading, part, session, stream, now)
-                return
-            reading.progress.waiting_for = None
+        if not self._parts.reached(reading, session, stream, now):
+            return
         if window.chunk.reshaped:
             reading.drop_chunk()
             return
         yield from self._merging.hand_over(reading, session, stream, window.chunk, part)
         if not window.chunk.rows and not reading.subscription.closed:
             yield from self._finish_chunk(reading, window.chunk, part, session)
-
-    def _approach(self, reading: Reading, part: Part, session: Session, stream: Stream, now: float) -> None:
-        """Ask the server how far the stream is; where it waits for WAL that nobody flushes, have that flushed."""
-        if now - reading.since > WAITS_AFTER:
-            reading.progress.waiting_for = f"the stream, which has to be handled up to {part.lsn}"
-        if now - reading.pinged_at >= _PING_EVERY:
-            reading.pinged_at = now
-            stream.standby.ask_keepalive()
-            session.feedback()
-        if reading.nudged_at < reading.since:
-            reading.nudged_at = max(now, reading.since)
-        elif now - reading.nudged_at >= _NUDGE_AFTER and self._thread is not None:
-            reading.nudged_at = now
-            self._thread.submit(self._reader.nudge)
 
     def _finish_chunk(self, reading: Reading, chunk: Chunk, part: Part, session: Session) -> Steps:
         reading.move(part, chunk.relation.oid, self._merging.at)

@@ -6,9 +6,9 @@ at the end there is one line for each version, and the exit code is 0 only if no
 
 The consumers for threads and for asyncio differ in how they wait, not in what they say to a server. So a version tries
 one of them, the next version the other one; `python -m tests.matrix --kinds both` tries both on each. `make test` tries
-both on the default version, which is the newest: `--older` leaves that out. Likewise, tests of what no version changes run on the oldest and the newest of the versions
-only, unless `--all` is given. What fails beside the others on a busy machine is run once more by itself; both outcomes
-are printed.
+both on the default version, which is the newest: `--older` leaves that out. Likewise, tests of what no version changes
+run on the oldest and the newest of the versions only, unless `--all` is given. What fails beside the others on a busy
+machine is run once more by itself; both outcomes are printed.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def test_a_change_in_the_window_that_the_snapshot_does_not_see(
                 until(lambda kept=kept: kept.events)
                 if fault:
                     monkeypatch.setattr("cdc.chunk.Chunk.follow", lambda chunk, event: None)
-                running.consumer._loop.snapshots._reader.go.set()
+                running.consumer._loop.snapshots._parts._reader.go.set()
                 complete(running, subscription)
                 assert filled.execute("SELECT name FROM wells WHERE id = 1").fetchone() == ("old",)
         assert [event.new["name"] for event in kept.events if event.key == 1] == names
@@ -95,7 +95,7 @@ def test_a_change_in_the_window_that_the_snapshot_does_not_see(
 
 def hold_the_reader(running: Running) -> Any:
     """Let the reader wait until `go` is set; tells whether it is asked."""
-    reader = running.consumer._loop.snapshots._reader
+    reader = running.consumer._loop.snapshots._parts._reader
     reader.go, asked, read = threading.Event(), threading.Event(), reader.read
 
     def waits(*arguments: Any) -> Any:

@@ -142,6 +142,7 @@ LOOPS = {
     "filling",
     "fill",
     "underway",
+    "part_reading",
     "marks",
     "merging",
     "lanes",

@@ -16,7 +16,6 @@ from cdc.lsn import Lsn
 from cdc.predicate import equal
 from cdc.relation import Column, Relation
 from cdc.row import Row
-from cdc.storing.contents import Contents
 from cdc.storing.feed import Feed
 from cdc.storing.keys import NOWHERE, Keys
 from cdc.storing.lens import Lens
@@ -276,16 +275,3 @@ def test_rows_of_a_subject_whose_time_is_over_cannot_be_read() -> None:
     assert 1 in kept and len(index["in"]) == 1
     kept.feed.subject = cdc.Subject("anon", claims={"exp": 1})
     assert 1 not in kept and len(kept) == 0 and list(kept.items()) == [] and index["in"] == () and list(index) == []
-
-
-def test_contents_note_what_was_touched() -> None:
-    contents = Contents(lens(), [("name",)])
-    contents.put(b"1", b"1\ta\t")
-    contents.touched = set()
-    contents.put(b"2", b"2\ta\t")
-    contents.drop(b"1")
-    contents.drop(b"7")
-    assert contents.touched == {b"1", b"2"}
-    contents.fill({b"3": b"3\tb\t"})
-    contents.clear()
-    assert contents.touched == {b"1", b"2", b"3"} and not contents.indexes["name",].slots
