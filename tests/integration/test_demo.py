@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import cdc
+from cdc.caching.inflow import Inflow
 from cdc.demo.process import WriterProcess
 from cdc.demo.scene import Scene
 from cdc.demo.setting import Person, prepare
@@ -157,7 +157,7 @@ def test_what_breaks_on_the_way_is_told(sabotage: Callable[[Scene], None], probl
 
 
 def test_cache_that_is_not_cleared_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cdc.Cache, "receive", lambda cache, event: None)
+    monkeypatch.setattr(Inflow, "receive", lambda inflow, event: None)
     problems = problems_of(run_trial(look_away))
     assert [each for each in problems if "older than a write that the reader had waited for" in each], problems
 

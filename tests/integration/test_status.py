@@ -251,7 +251,8 @@ def test_a_cache_does_not_serve_while_the_connection_is_lost(
 
     slow = cdc.Backoff(first=3600, longest=3600)
     quick = make_conninfo(database, options="-c wal_sender_timeout=2s")
-    with Proxy(server.port) as proxy, Running(kind, through(proxy, quick), backoff=slow) as running:
+    terms = {"backoff": slow, "polling_interval": 0.01}
+    with Proxy(server.port) as proxy, Running(kind, through(proxy, quick), **terms) as running:
         cache = running.consumer.cache("wells", ttl=3600, by="id")
         until(lambda: running.consumer.health().status is LIVE and cache.is_live)
         assert [running.do(cache.fetch, 1, load) for _ in range(2)] == ["old", "old"] and reads == ["old"]
@@ -273,7 +274,8 @@ def test_a_cache_does_not_serve_while_the_server_is_away(kind: str, mode: str) -
     with Sandbox() as server, psycopg.connect(server.dsn, autocommit=True) as db:
         db.execute(SETUP)
         db.execute("CREATE TABLE wells (id int PRIMARY KEY, name text); CREATE PUBLICATION wells FOR TABLE wells")
-        with Running(kind, server.dsn, backoff=cdc.Backoff(first=3600, longest=3600)) as running:
+        slow = cdc.Backoff(first=3600, longest=3600)
+        with Running(kind, server.dsn, backoff=slow, polling_interval=0.01) as running:
             cache = running.consumer.cache("wells", ttl=3600, by="id")
             until(lambda: cache.is_live)
             assert running.do(cache.fetch, 1, lambda connection, key: "old") == "old"

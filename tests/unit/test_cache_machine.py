@@ -175,8 +175,9 @@ class CacheMachine(RuleBasedStateMachine):
     def compared_with(self) -> None:
         assert self.comparing is not None
         before, (began, found) = self.compared, self.comparing
-        differing = None if before is None else [key for key in found if found[key] != before[key]]
-        self.cache.polled(differing, began)
+        differing = None if before is None else [(b"%d" % key,) for key in found if found[key] != before[key]]
+        same = [(b"%d" % key,) for key in found if before is not None and found[key] == before[key]]
+        self.cache.inflows[0].polled(differing, same, began)
         self.compared, self.comparing = found, None
 
     @rule(seconds=st.sampled_from([0.1, 1.0, POLL + 0.5, TTL + 1]))
