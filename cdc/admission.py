@@ -21,6 +21,7 @@ from cdc.facts import Facts
 from cdc.family import Family, Member
 from cdc.filters import NOTHING_KNOWN, Collations
 from cdc.judge import Judge
+from cdc.loader import is_visible
 from cdc.pgoutput import RelationMessage, describe
 from cdc.predicate import UNKNOWN, constant
 from cdc.publication import Publication, read_publications, sent_of
@@ -35,6 +36,9 @@ from cdc.values import TypeInfo, Types
 from cdc.view import View
 
 __all__ = ["Admission"]
+
+_SOON = 1.0
+"""Seconds within which a commit that was streamed is visible, as a rule."""
 
 
 class Admission:
@@ -190,6 +194,10 @@ class Admission:
         """
         self._streams = True
         oid = oid_of(self._connection, message.schema, message.table)
+        if xid is not None and (oid != message.oid or message.replica_identity == "f"):
+            # The stream sends a commit before the catalog shows it: that another table has the name, and its key.
+            is_visible(self._connection, xid, _SOON)
+            oid = oid_of(self._connection, message.schema, message.table)
         if oid is not None:
             self._tables[message.schema, message.table] = oid
         self.judge.load(message.oid, roles, xid)

@@ -7,6 +7,7 @@ what another server shows says nothing about what this one has streamed. After a
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -31,7 +32,7 @@ from cdc.loading import (
 from cdc.lsn import Lsn
 from cdc.rls import Subject
 
-__all__ = ["AsSubject", "Loader", "Place", "snapshot_of"]
+__all__ = ["AsSubject", "Loader", "Place", "is_visible", "snapshot_of"]
 
 _T = TypeVar("_T")
 
@@ -57,6 +58,16 @@ def snapshot_of(connection: psycopg.Connection[Any]) -> Snapshot:
     row = connection.execute(NOW).fetchone()
     assert row is not None
     return Snapshot.parse(row[0])
+
+
+def is_visible(connection: psycopg.Connection[Any], xid: int, seconds: float) -> bool:
+    """Whether new snapshots show what a transaction has done, or do so within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not snapshot_of(connection).sees(xid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 class Loader:

@@ -8,14 +8,13 @@ whether the newest row still holds. Without the table facts are the newest ones.
 from __future__ import annotations
 
 import json
-import time
 from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any
 
 import psycopg
 
-from cdc.loader import snapshot_of
+from cdc.loader import is_visible, snapshot_of
 from cdc.lsn import Lsn
 from cdc.rights import read_roles
 from cdc.rights_rows import (
@@ -107,7 +106,7 @@ class Book:
             self._names |= missing
             self._roles = read_roles(self._connection, sorted(self._names))
         if self.standing.oid is None:
-            if xid is not None and not self._is_visible(xid):
+            if xid is not None and not is_visible(self._connection, xid, _SOON):
                 self._hidden[oid] = xid
                 self._fresh[oid] = Fresh("", _HIDDEN)
                 return
@@ -179,15 +178,6 @@ class Book:
             return None
         del self._ledger[: passed - 1]
         return self._ledger[0][1]
-
-    def _is_visible(self, xid: int) -> bool:
-        """Whether the catalog shows what a transaction has done, or soon does."""
-        deadline = time.monotonic() + _SOON
-        while not snapshot_of(self._connection).sees(xid):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
-        return True
 
     def _facts(self, oid: int) -> Stated:
         if self.standing.oid is None:

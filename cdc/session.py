@@ -188,7 +188,7 @@ class Session:
         if roles:
             with suppress(psycopg.errors.LockNotAvailable), self.without_waiting():
                 return self.admission.relation(message, roles, xid)
-        return self.admission.relation(message, ())
+        return self.admission.relation(message, (), xid)
 
     def join(self, newcomers: Sequence[Member], relation: Relation) -> None:
         """See `joining.join`; rights that are locked stay as they are known."""

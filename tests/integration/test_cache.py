@@ -249,8 +249,10 @@ def test_handlers_never_read_an_older_value_from_the_cache(kind: str, database: 
 
 
 @contextmanager
-def a_commit_that_is_not_visible(server: Sandbox, db: psycopg.Connection) -> Iterator[Callable[[], None]]:
-    """UPDATE … SET name = 'new' is in the WAL, but not visible until the function that is given is called."""
+def a_commit_that_is_not_visible(
+    server: Sandbox, db: psycopg.Connection, command: str = "UPDATE wells SET name = 'new' WHERE id = 1"
+) -> Iterator[Callable[[], None]]:
+    """What a command does is in the WAL, but not visible until the function that is given is called."""
 
     def reload(standby: str) -> None:
         db.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{standby}'")
@@ -260,7 +262,7 @@ def a_commit_that_is_not_visible(server: Sandbox, db: psycopg.Connection) -> Ite
     db.execute("SET synchronous_commit = local")
     reload("nobody")
     writer = psycopg.connect(server.dsn, autocommit=True)
-    thread = threading.Thread(target=writer.execute, args=("UPDATE wells SET name = 'new' WHERE id = 1",))
+    thread = threading.Thread(target=writer.execute, args=(command,))
     thread.start()
 
     def let_go() -> None:

@@ -127,7 +127,7 @@ def test_a_subscription_that_is_closed_is_not_tried_again(kind: str, database: s
         backoff = cdc.Backoff(first=600, longest=600)
         subscription = it.subscribe("wells", flaky, retries=1, backoff=backoff)
         db.execute("INSERT INTO wells VALUES (2)")
-        until(lambda: it.consumer.health().colour is cdc.Colour.YELLOW)
+        until(lambda: flaky.given and it.consumer.health().colour is cdc.Colour.YELLOW)
         subscription.close()
         it.caught_up(db)
     assert len(flaky.given) == 1

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from cdc import GapKind
 from cdc.chunk import Window
 from cdc.testing import Sandbox
 from tests.harness import MUCH_LATER, SETUP, Running, until
@@ -91,6 +93,29 @@ def test_a_change_in_the_window_that_the_snapshot_does_not_see(
                 complete(running, subscription)
                 assert filled.execute("SELECT name FROM wells WHERE id = 1").fetchone() == ("old",)
         assert [event.new["name"] for event in kept.events if event.key == 1] == names
+
+
+def test_another_table_that_the_catalog_does_not_show_yet(kind: str, synchronous: Sandbox) -> None:
+    """It is streamed before it is visible; whoever asks too soon who has the name is told of the table from before."""
+    with psycopg.connect(synchronous.dsn, autocommit=True) as db:
+        db.execute("CREATE TABLE cores (id int PRIMARY KEY); ALTER PUBLICATION wells ADD TABLE cores")
+        replace = (
+            "BEGIN; ALTER TABLE cores RENAME TO former; CREATE TABLE cores (id int PRIMARY KEY);"
+            "ALTER TABLE cores REPLICA IDENTITY FULL; ALTER PUBLICATION wells ADD TABLE cores;"
+            "INSERT INTO cores VALUES (1); COMMIT"
+        )
+        try:
+            with Running(kind, synchronous.dsn, nothing, slot=None, on_gap="deliver") as running:
+                events: list[Any] = []
+                running.subscribe("cores", events.append)
+                with a_commit_that_is_not_visible(synchronous, db, replace) as let_go:
+                    time.sleep(0.3)  # It has arrived by then, as a rule; the consumer waits for a second.
+                    let_go()
+                    until(lambda: len(events) >= 2)
+            gap, insert = events
+            assert gap.kind is GapKind.TABLE_REPLACED and insert.key == 1
+        finally:
+            db.execute("DROP TABLE IF EXISTS cores, former")
 
 
 def hold_the_reader(running: Running) -> Any:
