@@ -58,6 +58,8 @@ class Gaps:
             self._house.holds = True
             if ends is not None and stream.standby.finished_lsn < ends:
                 self._late = (gap, ends)
+                yield from self._boundary.steps(session, None)
+                self._boundary.begin_caches(False)  # What they hold may be from before the gap.
                 self._progress.wait_for(ends)  # The server is asked how far the stream is.
                 return
             yield from self.tell(session, gap)
