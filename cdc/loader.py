@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import psycopg
@@ -70,6 +69,9 @@ def is_visible(connection: psycopg.Connection[Any], xid: int, seconds: float) ->
     return True
 
 
+_IN_NO_TRANSACTION = psycopg.pq.TransactionStatus.IDLE
+
+
 class Loader:
     """A `Source` of caches. Thread-safe: each load has a connection for itself."""
 
@@ -125,38 +127,40 @@ class Loader:
     def run(self, work: Callable[[psycopg.Connection[Any]], _T]) -> _T:
         """Run `work`; once more on a new connection when the one that was kept had been ended meanwhile."""
         kept = bool(self._idle)
+        life, connection = self._take()
         try:
-            with self._connection() as connection:
-                return work(connection)
+            return work(connection)
         except psycopg.errors.ReadOnlySqlTransaction as error:
             raise when_refused(error) from error.__cause__
         except psycopg.OperationalError:
             if not (kept and connection.closed):
                 raise
+        finally:
+            self._give_back(life, connection)
         self._forget()
-        with self._connection() as connection:
-            return work(connection)
-
-    @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
-        dsn, life = self.place.server()
-        with self._mutex:
-            old = [pair[1] for pair in self._idle if pair[0] is not life]
-            self._idle = [pair for pair in self._idle if pair[0] is life]
-            connection = self._idle.pop()[1] if self._idle else None
-        for each in old:
-            each.close()
-        if connection is None:
-            connection = _connect(dsn)
+        life, connection = self._take()
         try:
-            yield connection
+            return work(connection)
         finally:
             self._give_back(life, connection)
 
+    def _take(self) -> tuple[object, psycopg.Connection[Any]]:
+        """A connection to the server of the moment, and which life of the stream that is."""
+        dsn, life = self.place.server()
+        old = []
+        with self._mutex:
+            if self._idle and self._idle[-1][0] is not life:
+                old, self._idle = self._idle, []
+            connection = self._idle.pop()[1] if self._idle else None
+        for _, each in old:
+            each.close()
+        return life, _connect(dsn) if connection is None else connection
+
     def _give_back(self, life: object, connection: psycopg.Connection[Any]) -> None:
-        idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        idle = connection.pgconn.transaction_status == _IN_NO_TRANSACTION
         with self._mutex:
             keep = idle and not (connection.closed or self._closed) and len(self._idle) < _IDLE
+            keep = keep and not (self._idle and self._idle[-1][0] is not life)
             if keep:
                 self._idle.append((life, connection))
         if not keep:

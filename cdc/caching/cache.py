@@ -89,6 +89,8 @@ class Cache:
         self._live = self._is_plain = False
         self._since: float | None = clock()
         self._proven = (Lsn(0), NEVER)
+        self._checked: object = None
+        """The code of the load that was looked at last."""
         self.wrapping: str | None = None
         self._keys = keys_of(table, by)
         others = {name: keys_of(name, each, self._keys.slot) for name, each in (depends or {}).items()}
@@ -149,7 +151,9 @@ class Cache:
                     self.counters.hits += 1
                     return value
         lsn = self._asked(after)
-        check_load(self.table, load, is_async=False)
+        if (code := getattr(load, "__code__", None)) is None or code is not self._checked:
+            check_load(self.table, load, is_async=False)
+            self._checked = code
         return drive(filling(self, slot, key, threading.get_ident(), lsn), self._source, load, key)
 
     def put(self, key: Any, value: Any, snapshot: Snapshot | str) -> bool:
