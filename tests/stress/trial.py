@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,9 +168,8 @@ class _Trial:
             for thread in threads:
                 thread.start()
             return lambda: [thread.join(30) for thread in threads]
-        thread = threading.Thread(target=self._running.do, args=(_gather, readers), daemon=True)
-        thread.start()
-        return lambda: thread.join(30)
+        future = asyncio.run_coroutine_threadsafe(_gather(readers), self._running._loop)
+        return lambda: future.result(30)
 
     def _figures(self, tally: Tally) -> dict[str, int]:
         counters = [cache.counters for cache in self._caches]

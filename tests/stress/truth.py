@@ -68,7 +68,10 @@ class Truth:
             self.committed[book] = version
         committed = self.committed.copy()
         self._past.append((time.monotonic(), committed))
-        lsn = cdc.current_lsn(db)
+        try:
+            lsn = cdc.current_lsn(db)
+        except psycopg.errors.QueryCanceled:  # The releaser came too late for the commit.
+            lsn = cdc.current_lsn(db)
         self.settled = (lsn, committed)
 
     def floors_when_old(self, books: Sequence[int]) -> list[int]:
