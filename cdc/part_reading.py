@@ -6,6 +6,7 @@ out before, and when the stream has been handled up to what the snapshot shows; 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _RETRY_FAILED = 1.0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class PartReading(Generic[_C]):
+class PartReading(ABC, Generic[_C]):
     """What is read of one table: the part at hand, and what it waits for."""
 
     subscription: Subscription
@@ -53,9 +54,9 @@ class PartReading(Generic[_C]):
     is_said: bool = False
     """Whether it was logged what it waits for."""
 
+    @abstractmethod
     def wait(self, reason: str | None) -> None:
         """What the next part waits for, in words; None when it does not."""
-        raise NotImplementedError
 
     def awaits(self, part: Part) -> frozenset[str]:
         """Those who may have changed the table before it was published, and had not ended before this part was read.

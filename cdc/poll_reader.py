@@ -8,10 +8,8 @@ manual: "System Columns".
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -19,12 +17,12 @@ import psycopg
 from psycopg import errors, sql
 
 from cdc.catalog import relation_message
-from cdc.connection import Asked, connect
+from cdc.connection import Asked
 from cdc.errors import SubscriptionError
 from cdc.failures import first_line
+from cdc.own_connection import OwnConnection
 from cdc.pgoutput import RelationMessage
-from cdc.publication import read_publications, sent_of
-from cdc.sent import EVERY_ROW
+from cdc.publication import row_condition
 from cdc.tuples import Cell
 from cdc.versions import Key
 
@@ -55,24 +53,15 @@ class PollReader:
     Args:
         publications: names of the publications.
         asked: says how long an answer may take.
+
+    Attributes:
+        connect, cancel, close: those of its `OwnConnection`.
     """
 
     def __init__(self, publications: Sequence[str], asked: Asked | None = None) -> None:
         self._publications = tuple(publications)
-        self._asked = asked
-        self._dsn: str | None = None
-        self._connection: psycopg.Connection[Any] | None = None
-
-    def connect(self, dsn: str) -> psycopg.Connection[Any]:
-        """The connection. Raises CdcError when it cannot be had."""
-        connection = self._connection
-        if connection is None or connection.closed or self._dsn != dsn:
-            self.close()
-            connection = self._connection = connect(dsn, self._asked)
-            self._dsn = dsn
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.execute(_LIMITS)
-        return connection
+        self._own = OwnConnection(_LIMITS, asked)
+        self.connect, self.cancel, self.close = self._own.to, self._own.cancel, self._own.close
 
     @contextmanager
     def look(self, schema: str, table: str) -> Iterator[Look]:
@@ -81,7 +70,7 @@ class PollReader:
         It is locked against changes of its shape before that is taken: a table that was rewritten in between would look
         empty. Raises SubscriptionError for what the user has to mend, psycopg.Error for the rest.
         """
-        connection = self._connection
+        connection = self._own.open
         assert connection is not None
         try:
             with connection.transaction():
@@ -91,19 +80,6 @@ class PollReader:
             raise _refused(f"{schema}.{table}", error) from None
         except (errors.UndefinedTable, errors.InvalidSchemaName):
             raise SubscriptionError(f"there is no table {schema}.{table}; names are case-sensitive here") from None
-
-    def cancel(self) -> None:
-        """End a look that is under way: its connection is shut. May be called from any thread."""
-        connection = self._connection
-        if connection is not None:
-            with suppress(OSError, ValueError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
-                own.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Close the connection; the next look makes another one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
 
 class Look:
@@ -120,7 +96,7 @@ class Look:
     ) -> None:
         self._connection = connection
         self.message: RelationMessage = relation_message(connection, publications, schema, table)
-        self.condition = _condition(connection, publications, self.message)
+        self.condition = row_condition(connection, publications, schema, table)
         row = connection.execute(_TABLE, (self.message.oid,)).fetchone()
         assert row is not None
         is_root, self.file = row
@@ -172,17 +148,6 @@ def _at(table: str, places: Sequence[str]) -> sql.Composable:
     """A condition for rows at some places of a table. All of that are numbers which the server gave."""
     listed = "{" + ",".join(f'"{place}"' for place in places) + "}"
     return sql.SQL("AND tableoid = {}::oid AND ctid = ANY ({}::tid[])").format(table, listed)
-
-
-def _condition(connection: psycopg.Connection[Any], publications: Sequence[str], message: RelationMessage) -> str:
-    """The row filters of the publications, of which a row has to meet one."""
-    sent = sent_of(read_publications(connection, publications), (message.schema, message.table))
-    if sent is None:
-        raise SubscriptionError(f"table {message.schema}.{message.table} is not published any more")
-    conditions = set().union(*(found for each, found in sent.conditions.items() if each != "TRUNCATE"))
-    if EVERY_ROW in conditions or not conditions:
-        return "true"
-    return "({})".format(" OR ".join(f"({each})" for each in sorted(conditions)))
 
 
 def _refused(name: str, error: psycopg.Error) -> SubscriptionError:

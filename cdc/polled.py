@@ -22,13 +22,12 @@ from cdc.storing.lens import Lens
 from cdc.storing.line import line_of
 from cdc.storing.polled_rows import PolledRows
 from cdc.subscription import Subscription
+from cdc.transaction import microseconds_of
 from cdc.tuples import Cell
 from cdc.versions import Key, Versions, grouped
 from cdc.waiting import Steps
 
 __all__ = ["Finding", "Polled", "PolledCache", "PolledStore"]
-
-_POSTGRES_EPOCH = 946_684_800
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +190,7 @@ def _found(look: Look, versions: Versions, before: Versions, most: int) -> Itera
 
 def _judged(lens: Lens, rows: Iterable[list[Cell]]) -> dict[Any, bytes | None]:
     """The lines of those rows that are to be seen, by slot; None for the others."""
-    now, slot = int((time.time() - _POSTGRES_EPOCH) * 1_000_000), lens.keys.of_cells
+    now, slot = microseconds_of(time.time()), lens.keys.of_cells
     if lens.sees_all:
         return {slot(cells): line_of(cells) for cells in rows}
     return {slot(cells): line_of(cells) if lens.shows(cells, now) == TRUE else None for cells in rows}

@@ -13,10 +13,18 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc.errors import ConfigurationError, ConnectionFailed, FailureKind
+from cdc.errors import ConfigurationError, ConnectionFailed, FailureKind, SubscriptionError
 from cdc.sent import EVERY_ROW, Sent
 
-__all__ = ["Publication", "check_same", "identifiers", "publication_oids", "read_publications", "sent_of"]
+__all__ = [
+    "Publication",
+    "check_same",
+    "identifiers",
+    "publication_oids",
+    "read_publications",
+    "row_condition",
+    "sent_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,20 @@ def _publication(connection: psycopg.Connection[Any], name: str, flags: Sequence
     rows = connection.execute(_TABLES.format(condition), (name,)).fetchall()
     tables = frozenset((schema, table) for schema, table, _ in rows)
     return Publication(name, published, tables, {(s, t): condition for s, t, condition in rows if condition})
+
+
+def row_condition(connection: psycopg.Connection[Any], names: Sequence[str], schema: str, table: str) -> str:
+    """The row filters of the publications, of which a row of the table has to meet one, as SQL.
+
+    Raises SubscriptionError when none of them publishes the table.
+    """
+    sent = sent_of(read_publications(connection, names), (schema, table))
+    if sent is None:
+        raise SubscriptionError(f"table {schema}.{table} is not published any more")
+    conditions = set().union(*(found for each, found in sent.conditions.items() if each != "TRUNCATE"))
+    if EVERY_ROW in conditions or not conditions:
+        return "true"
+    return "({})".format(" OR ".join(f"({each})" for each in sorted(conditions)))
 
 
 def sent_of(publications: Iterable[Publication], table: tuple[str, str]) -> Sent | None:

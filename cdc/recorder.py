@@ -31,10 +31,10 @@ from cdc.recording import MAGIC, Batch, Conversation, End, Record, Recording, To
 from cdc.relation import Relation
 from cdc.session import Session
 from cdc.stream import Stream
+from cdc.transaction import microseconds_of
 
 __all__ = ["Recorder", "told_of"]
 
-_POSTGRES_EPOCH = 946_684_800
 _TABLES = """
 SELECT p.schemaname, p.tablename, c.oid FROM pg_catalog.pg_publication_tables p
 JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname
@@ -225,7 +225,7 @@ class Recorder:
 
 
 def _now() -> int:
-    return int((time.time() - _POSTGRES_EPOCH) * 1_000_000)
+    return microseconds_of(time.time())
 
 
 def told_of(admission: Admission, relation: Relation) -> Told:

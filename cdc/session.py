@@ -39,6 +39,7 @@ from cdc.state import Saved
 from cdc.stream import Stream
 from cdc.subscription import Subscription
 from cdc.target import Target
+from cdc.transaction import microseconds_of
 from cdc.values import Types
 from cdc.wal_budget import Usage
 from cdc.witness import Witness
@@ -46,7 +47,6 @@ from cdc.witness import Witness
 __all__ = ["Session"]
 
 
-_POSTGRES_EPOCH = 946_684_800
 _LONGEST_INTERVAL = 10.0
 _FAREWELL = 2.0
 _VISIBLE = 1.0
@@ -276,7 +276,7 @@ class Session:
         if stream is None or self._closed:
             return
         now = time.monotonic()
-        data = stream.standby.status_update(now, int((time.time() - _POSTGRES_EPOCH) * 1_000_000))
+        data = stream.standby.status_update(now, microseconds_of(time.time()))
         if data is not None:
             self.replication.send(data)
 

@@ -7,10 +7,7 @@ cut short raise. The manual: "Transaction Isolation" and "Row and Array Comparis
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,14 +16,13 @@ from psycopg import errors, sql
 
 from cdc.caching.fence import Snapshot
 from cdc.catalog import relation_message
-from cdc.connection import connect
 from cdc.errors import SubscriptionError
 from cdc.failures import first_line
 from cdc.loader import snapshot_of
 from cdc.lsn import Lsn
+from cdc.own_connection import OwnConnection
 from cdc.pgoutput import RelationMessage
-from cdc.publication import read_publications, sent_of
-from cdc.sent import EVERY_ROW
+from cdc.publication import row_condition
 from cdc.server import nudge, written_lsn
 from cdc.store_ground import ground_of
 from cdc.storing.feed import Feed
@@ -46,7 +42,10 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indrelid = c.oid
      pg_catalog.pg_attribute a
 WHERE c.oid = %s AND a.attrelid = c.oid AND a.attnum = k.number ORDER BY k.place
 """
-_LOCK_PATIENCE = "2s"
+_SETTINGS = (
+    "SET default_transaction_read_only = on; SET statement_timeout = 0; SET idle_session_timeout = 0; "
+    "SET lock_timeout = '2s'"
+)
 _NOW = """
 SELECT (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint - 946684800000000, pg_catalog.pg_is_in_recovery()
 """
@@ -137,14 +136,18 @@ class ChunkReader:
 
     Args:
         publications: names of the publications that are streamed.
+
+    Attributes:
+        cancel: ends a read that is under way; from any thread.
+        close: closes the connection; the next read makes another one.
     """
 
     _query: type[Query]
 
     def __init__(self, publications: Sequence[str]) -> None:
         self._publications = publications
-        self._dsn: str | None = None
-        self._connection: psycopg.Connection[Any] | None = None
+        self._own = OwnConnection(_SETTINGS)
+        self.cancel, self.close = self._own.cancel, self._own.close
 
     def read(self, dsn: str, schema: str, table: str, after: Texts | None, again: Sequence[Texts], limit: int) -> Part:
         """Up to `limit` rows behind the key `after`, and those of the keys in `again`.
@@ -153,7 +156,7 @@ class ChunkReader:
         between would look empty. Raises SubscriptionError for what waiting cannot mend, psycopg.Error and
         ConnectionFailed for the rest.
         """
-        connection = self._connected(dsn)
+        connection = self._own.to(dsn)
         name = sql.Identifier(schema, table)
         try:
             first = after is None and limit
@@ -205,34 +208,8 @@ class ChunkReader:
 
     def nudge(self) -> None:
         """See `server.nudge`."""
-        if self._connection is not None:
-            nudge(self._connection)
-
-    def cancel(self) -> None:
-        """End a read that is under way: its connection is shut. May be called from any thread."""
-        connection = self._connection
-        if connection is not None:
-            with suppress(OSError, ValueError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
-                own.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Close the connection; the next read makes another one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _connected(self, dsn: str) -> psycopg.Connection[Any]:
-        connection = self._connection
-        if connection is None or connection.closed or self._dsn != dsn:
-            self.close()
-            connection = connect(dsn)
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.execute(
-                "SET default_transaction_read_only = on; SET statement_timeout = 0; SET idle_session_timeout = 0; "
-                f"SET lock_timeout = '{_LOCK_PATIENCE}'"
-            )
-            self._connection, self._dsn = connection, dsn
-        return connection
+        if self._own.open is not None:
+            nudge(self._own.open)
 
 
 class Query:
@@ -265,7 +242,7 @@ class Query:
             # What inherits from a table is published as itself; what belongs to a partitioned one, as its root.
             sql.SQL("" if found[0][2] else "ONLY"),
             sql.Identifier(message.schema, message.table),
-            _condition(connection, publications, message),
+            sql.SQL(row_condition(connection, publications, message.schema, message.table)),
         )
         self._head = _literally(head.as_string(connection))
 
@@ -298,19 +275,6 @@ class Query:
 
 
 ChunkReader._query = Query
-
-
-def _condition(
-    connection: psycopg.Connection[Any], publications: Sequence[str], message: RelationMessage
-) -> sql.Composable:
-    """The row filters of the publications, of which a row has to meet one."""
-    sent = sent_of(read_publications(connection, publications), (message.schema, message.table))
-    if sent is None:
-        raise SubscriptionError(f"table {message.schema}.{message.table} is not published any more")
-    conditions = set().union(*(found for each, found in sent.conditions.items() if each != "TRUNCATE"))
-    if EVERY_ROW in conditions or not conditions:
-        return sql.SQL("true")
-    return sql.SQL("({})").format(sql.SQL(" OR ").join(sql.SQL(f"({each})") for each in sorted(conditions)))
 
 
 def _literally(text: str) -> str:

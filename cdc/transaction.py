@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from cdc.lsn import Lsn, Position
 
-__all__ = ["Place", "Placed", "Transaction", "commit_time"]
+__all__ = ["Place", "Placed", "Transaction", "commit_time", "microseconds_of"]
 
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -18,6 +18,11 @@ _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 def commit_time(microseconds: int) -> datetime:
     """The time that pgoutput sends as microseconds since 2000-01-01, as an aware datetime in UTC."""
     return _POSTGRES_EPOCH + timedelta(microseconds=microseconds)
+
+
+def microseconds_of(seconds: float) -> int:
+    """The microseconds since 2000-01-01 of a time that is given in seconds since 1970-01-01, as time.time() does."""
+    return int((seconds - _POSTGRES_EPOCH.timestamp()) * 1_000_000)
 
 
 class Transaction(NamedTuple):

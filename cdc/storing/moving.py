@@ -31,12 +31,11 @@ from cdc.storing.line import cells_of, filled, line_of
 from cdc.storing.model import Model
 from cdc.storing.polled_rows import PolledRows
 from cdc.storing.telling import Changes, Filled, Handler, differences, left, tell, turned
-from cdc.transaction import Place
+from cdc.transaction import Place, microseconds_of
 from cdc.tuples import UNCHANGED
 
 __all__ = ["Moving"]
 
-_POSTGRES_EPOCH = 946_684_800
 Texts = tuple[str, ...]
 """A key as the text of its values."""
 Moved = list[tuple[Hashable, bytes | None, bytes | None]]
@@ -156,7 +155,7 @@ class Moving:
         if self.feed.subject is None or (same and lens.is_like(known.lens)):
             known.lens = lens if same else known.lens
             return
-        before, now = Contents(known.lens), int((time.time() - _POSTGRES_EPOCH) * 1_000_000)
+        before, now = Contents(known.lens), microseconds_of(time.time())
         # Nobody reads what he may not while it is gone through.
         self._shown = Contents(lens, self._columns)
         if same:

@@ -77,6 +77,7 @@ ROUTING = {
 POSTGRES = {
     "question",
     "connection",
+    "own_connection",
     "witness",
     "control",
     "server",
